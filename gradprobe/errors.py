@@ -1,0 +1,115 @@
+"""Domain errors: what went wrong, in words for the caller, with a stable code.
+
+They know nothing of HTTP, because the worker raises them too; `service.problems` maps each to a status, and a
+test holds that every class has one.
+"""
+
+
+class GradprobeError(Exception):
+    """Base of all errors raised on purpose. `code` never changes; the message says what to do next."""
+
+    code = "INTERNAL"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        """The sentence for the caller."""
+        return str(self.args[0])
+
+
+class ExperimentNotFound(GradprobeError):
+    """There is no experiment with this id; list them with GET /experiments."""
+
+    code = "EXPERIMENT_NOT_FOUND"
+
+
+class UnknownLayer(GradprobeError):
+    """The network has no layer of this name."""
+
+    code = "UNKNOWN_LAYER"
+
+
+class UnknownStatistic(GradprobeError):
+    """This statistic is not recorded for this tensor."""
+
+    code = "UNKNOWN_STATISTIC"
+
+
+class InvalidRange(GradprobeError):
+    """`stop` must be greater than `start`."""
+
+    code = "INVALID_RANGE"
+
+
+class InvalidCursor(GradprobeError):
+    """This cursor was not made by this list with these filters; start again without one."""
+
+    code = "INVALID_CURSOR"
+
+
+class ExperimentRunning(GradprobeError):
+    """The experiment is running; cancel it first."""
+
+    code = "EXPERIMENT_RUNNING"
+
+
+class ExperimentNotEnded(GradprobeError):
+    """Only an experiment that failed or was cancelled can be tried again."""
+
+    code = "EXPERIMENT_NOT_ENDED"
+
+
+class DatabaseUnavailable(GradprobeError):
+    """The database does not answer; nothing was changed, try again shortly."""
+
+    code = "DATABASE_UNAVAILABLE"
+
+
+class SchemaOutOfDate(GradprobeError):
+    """The database's schema is not this release's; run `gradprobe migrate`."""
+
+    code = "SCHEMA_OUT_OF_DATE"
+
+
+class DataDirectoryUnusable(GradprobeError):
+    """The data directory can't be written."""
+
+    code = "DATA_DIRECTORY_UNUSABLE"
+
+
+class CorruptBlock(GradprobeError):
+    """A stored block fails its checksum."""
+
+    code = "CORRUPT_BLOCK"
+
+
+class LeaseLost(GradprobeError):
+    """Another attempt owns this experiment now; this one must stop writing."""
+
+    code = "LEASE_LOST"
+
+
+class ExperimentCancelled(GradprobeError):
+    """The experiment was cancelled while it ran."""
+
+    code = "CANCELLED"
+
+
+class DatasetUnavailable(GradprobeError):
+    """The data set could not be read from any source."""
+
+    code = "DATASET_UNAVAILABLE"
+
+
+class DeviceUnavailable(GradprobeError):
+    """The experiment asks for a device that this worker does not have."""
+
+    code = "DEVICE_UNAVAILABLE"
+
+
+class UnsupportedModule(GradprobeError):
+    """The probe can't measure this module without changing what it measures."""
+
+    code = "UNSUPPORTED_MODULE"

@@ -1,0 +1,206 @@
+"""The documents that travel over HTTP, declared once: the service answers them, the client reads them.
+
+No field has a default, so that OpenAPI marks each as required; a reader ignores fields it does not know, so that an
+older client survives a newer server.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gradprobe.state import Status
+
+
+class Resource(BaseModel):
+    """Base of all documents."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Progress(Resource):
+    """How far training is, in iterations done."""
+
+    iteration: int = Field(ge=0)
+    iterations: int = Field(ge=1)
+
+
+class Result(Resource):
+    """What training came to. A loss that is not finite is null here and named in the metrics' `nonfinite`."""
+
+    final_loss: float | None = Field(description="Training loss (nats) averaged over the last 100 recorded steps.")
+    train_accuracy: float | None = Field(description="Share of the training set classified correctly, 0…1.")
+    test_accuracy: float | None = Field(description="Share of the test set classified correctly, 0…1.")
+    test_loss: float | None = Field(description="Mean cross-entropy over the test set, nats.")
+    seconds: float = Field(description="Wall time of the training loop.")
+    iterations_per_second: float
+
+
+class Failure(Resource):
+    """Why the service failed: a stable code and a sentence that says what to do."""
+
+    code: str
+    message: str
+
+
+class Provenance(Resource):
+    """What is needed to get the same numbers again."""
+
+    gradprobe: str
+    torch: str
+    python: str
+    platform: str
+    device: str
+    threads: int
+    dataset_sha256: str | None
+    seed: int
+    worker: str
+
+
+class Links(Resource):
+    """Where the rest of this experiment is."""
+
+    self: str
+    gradients: str
+    histograms: str
+    weights: str
+    activations: str
+    metrics: str
+
+
+class Experiment(Resource):
+    """One experiment as the service answers it."""
+
+    id: str
+    name: str | None
+    tags: dict[str, str]
+    notes: str | None
+    spec: dict[str, Any] = Field(description="The complete spec, every default filled in.")
+    status: Status
+    progress: Progress
+    attempt: int = Field(ge=0)
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    verdict: str | None
+    result: Result | None
+    error: Failure | None
+    provenance: Provenance | None
+    links: Links
+
+
+class ExperimentPage(Resource):
+    """One page of experiments, newest first."""
+
+    items: list[Experiment]
+    next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null on the last one.")
+
+
+class Nonfinite(Resource):
+    """A value that JSON can't hold: null in its column, named here."""
+
+    layer: str
+    step: int
+    statistic: str
+    value: Literal["inf", "-inf", "nan"]
+
+
+class Reduction(Resource):
+    """How the series was reduced to the number of points asked for."""
+
+    method: str
+    points: int
+    of_points: int
+    bucket: int
+
+
+class LayerSeries(Resource):
+    """One layer's columns; each is as long as the document's `steps`."""
+
+    name: str
+    shape: list[int]
+    size: int
+    statistics: dict[str, list[float | None]]
+
+
+class SeriesDocument(Resource):
+    """Statistics of one tensor, layer by layer, over the recorded iterations."""
+
+    experiment_id: str
+    status: Status
+    of: str
+    steps: list[int]
+    layers: list[LayerSeries]
+    nonfinite: list[Nonfinite]
+    reduction: Reduction
+
+
+class LayerHistogram(Resource):
+    """One layer's counts: `counts[step][bin]`, bin i being [edges[i], edges[i + 1])."""
+
+    name: str
+    shape: list[int]
+    size: int
+    edges: list[float]
+    counts: list[list[int]]
+    zero: list[int]
+    nonfinite: list[int]
+
+
+class HistogramDocument(Resource):
+    """Histograms of one kind of gradient; at every step Σ counts + zero + nonfinite = size."""
+
+    experiment_id: str
+    status: Status
+    of: str
+    steps: list[int]
+    layers: list[LayerHistogram]
+    reduction: Reduction
+
+
+class Evaluation(Resource):
+    """The whole test set, at the iterations where it was evaluated."""
+
+    steps: list[int]
+    test_loss: list[float | None]
+    test_accuracy: list[float | None]
+
+
+class MetricsDocument(Resource):
+    """The run's own series."""
+
+    experiment_id: str
+    status: Status
+    steps: list[int]
+    metrics: dict[str, list[float | None]]
+    evaluation: Evaluation
+    nonfinite: list[Nonfinite]
+    reduction: Reduction
+
+
+class FieldError(Resource):
+    """One fault in the request, with a JSON pointer (RFC 6901) to its place in the body, or `/query/…`."""
+
+    pointer: str
+    message: str
+    code: str
+
+
+class Problem(Resource):
+    """Every error's body: RFC 9457 problem details, media type application/problem+json."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[FieldError]
+
+
+class Readiness(Resource):
+    """Whether the service can do its work, part by part."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    checks: dict[str, str]

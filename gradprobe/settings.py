@@ -1,0 +1,126 @@
+"""Settings: one typed class, read once at start from the environment (prefix `GRADPROBE_`) and from secret files.
+
+A secret is given as `GRADPROBE_<NAME>` or, better, as a file whose path is in `GRADPROBE_<NAME>_FILE`.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import platformdirs
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+
+from gradprobe.errors import DataDirectoryUnusable
+
+_SECRETS = ("database_password", "redis_password")
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Pass an instance on; nothing reads the environment later."""
+
+    model_config = SettingsConfigDict(env_prefix="GRADPROBE_", frozen=True, extra="ignore", populate_by_name=True)
+
+    data_directory: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("gradprobe")),
+        validation_alias=AliasChoices("GRADPROBE_DATA_DIRECTORY", "data_directory"),
+        description="Where the embedded stack keeps its database, its broker's data, logs and data sets.",
+    )
+    database_url: str = Field(
+        default="",
+        description="SQLAlchemy URL, postgresql://… or sqlite:///…; empty: SQLite in the data directory.",
+    )
+    database_password: SecretStr | None = Field(default=None, description="Put into database_url where it has none.")
+    redis_url: str = Field(
+        default="redis://127.0.0.1:6379/0",
+        validation_alias=AliasChoices("GRADPROBE_REDIS_URL", "REDIS_URL", "redis_url"),
+        description="The broker: Redis or Valkey.",
+    )
+    redis_password: SecretStr | None = Field(default=None, description="Put into redis_url where it has none.")
+
+    datasets_directory: OptionalPath = Field(
+        default=None,
+        description="A directory that already holds the IDX files; read before anything is fetched.",
+    )
+    dataset_mirrors: bool = Field(default=True, description="Whether public HTTPS mirrors may be asked.")
+
+    maximum_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    maximum_attempts: int = Field(default=3, ge=1, le=100, description="Workers an experiment may lose.")
+    lease_seconds: float = Field(
+        default=30.0, ge=1.0, le=3600.0, description="After so long without a heartbeat a worker is lost."
+    )
+    heartbeat_seconds: float = Field(default=5.0, ge=0.1, le=600.0)
+    reconcile_seconds: float = Field(default=2.0, ge=0.1, le=600.0, description="How often the reconciler looks.")
+    resend_seconds: float = Field(
+        default=30.0,
+        ge=1.0,
+        le=3600.0,
+        description="A queued experiment whose message is this old is sent again.",
+    )
+    flush_seconds: float = Field(
+        default=1.0, ge=0.05, le=60.0, description="Longest time measured statistics stay unstored."
+    )
+    probe_memory_mebibytes: int = Field(default=64, ge=1, le=65536, description="Bound of the ring of gradients.")
+    threads: int = Field(default=0, ge=0, le=1024, description="Threads per worker; 0: chosen by the net's size.")
+    database_pool: int = Field(default=20, ge=1, le=500, description="Connections, and threads that answer requests.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in _SECRETS:
+            path = os.environ.get(f"GRADPROBE_{name.upper()}_FILE")
+            if path and not values.get(name):
+                values[name] = Path(path).read_text(encoding="utf-8").strip()
+        return values
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("lease_seconds must be at least twice heartbeat_seconds")
+        return self
+
+    @cached_property
+    def database(self) -> URL:
+        """The database's URL with its password; the SQLite file of the data directory by default."""
+        if not self.database_url:
+            return make_url(f"sqlite:///{self.data_directory / 'gradprobe.db'}")
+        url = make_url(self.database_url)
+        if url.get_backend_name() == "postgresql" and url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+        if self.database_password is not None and url.password is None:
+            url = url.set(password=self.database_password.get_secret_value())
+        return url
+
+    @cached_property
+    def broker_url(self) -> str:
+        """The broker's URL with its password, for Celery."""
+        url = make_url(self.redis_url)
+        if self.redis_password is not None and url.password is None:
+            url = url.set(password=self.redis_password.get_secret_value())
+        return url.render_as_string(hide_password=False)
+
+    @property
+    def dataset_cache(self) -> Path:
+        """Where verified data sets are kept."""
+        return self.data_directory / "datasets"
+
+    def prepare_data_directory(self) -> Path:
+        """Create the data directory and show that it can be written.
+
+        Raises:
+            DataDirectoryUnusable: with the path and the operating system's reason.
+        """
+        probe = self.data_directory / f".writable-{os.getpid()}"
+        try:
+            self.data_directory.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise DataDirectoryUnusable(
+                f"The data directory {self.data_directory} can't be written ({error.strerror}); "
+                "make it writable or set GRADPROBE_DATA_DIRECTORY to another."
+            ) from error
+        return self.data_directory

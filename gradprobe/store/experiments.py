@@ -1,0 +1,245 @@
+"""Experiments as people see them: create, list, read, change, cancel, delete. What workers do is in `leases`.
+
+Every function takes a connection inside a transaction that its caller opened and closes.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
+
+from gradprobe.errors import ExperimentNotEnded, ExperimentNotFound, ExperimentRunning
+from gradprobe.identifiers import is_experiment_id, new_experiment_id
+from gradprobe.spec import SCHEMA_VERSION, Spec
+from gradprobe.state import ACTIVE, Status, may_become
+from gradprobe.store.tables import blocks, experiments, now, tags
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A weight layer: its name, the shape of its weights and of its output for one batch."""
+
+    name: str
+    weight_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+
+def layers_of(spec: Spec) -> list[Layer]:
+    """The weight layers that a spec's network will have, input side first."""
+    network, batch = spec.network, spec.training.batch_size
+    return [
+        Layer(name, shape, (batch, shape[0]))
+        for name, shape in zip(network.layer_names, network.layer_shapes, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One experiment's row. Times are seconds since 1970 by the database's clock."""
+
+    id: str
+    row_version: int
+    name: str | None
+    notes: str | None
+    tags: dict[str, str]
+    spec: dict[str, Any]
+    layers: list[Layer]
+    status: Status
+    verdict: str | None
+    iteration: int
+    iterations: int
+    queue: str
+    priority: int
+    attempt: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    provenance: dict[str, Any] | None
+    request_id: str | None
+
+    @classmethod
+    def from_row(cls, row: Row[Any], tags_of: dict[str, str]) -> Self:
+        """From a row of the table and its tags."""
+        values = dict(row._mapping)
+        for document in ("spec", "result", "error", "provenance"):
+            values[document] = json.loads(values[document]) if values[document] is not None else None
+        values |= {
+            "status": Status(values["status"]),
+            "layers": [
+                Layer(name, tuple(weight), tuple(output)) for name, weight, output in json.loads(values["layers"])
+            ],
+            "tags": tags_of,
+        }
+        return cls(**{column.name: values[column.name] for column in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list is narrowed to; every given one must hold."""
+
+    status: Status | None = None
+    name: str | None = None
+    verdict: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def queue_of(spec: Spec) -> str:
+    """The queue whose workers can run it: `cpu`, `gpu`, or `any` where either will do."""
+    return {"auto": "any", "cpu": "cpu", "cuda": "gpu"}[spec.training.device]
+
+
+def create(connection: Connection, spec: Spec, maximum_attempts: int, request_id: str | None = None) -> Record:
+    """Store a new, queued experiment and return it."""
+    identifier = new_experiment_id()
+    layers = [[layer.name, layer.weight_shape, layer.output_shape] for layer in layers_of(spec)]
+    values = {
+        "id": identifier,
+        "schema_version": SCHEMA_VERSION,
+        "row_version": 1,
+        "name": spec.name,
+        "spec": spec.model_dump_json(),
+        "layers": json.dumps(layers),
+        "status": Status.QUEUED,
+        "iteration": 0,
+        "iterations": spec.training.iterations,
+        "queue": queue_of(spec),
+        "priority": spec.queue.priority,
+        "attempt": 0,
+        "maximum_attempts": maximum_attempts,
+        "created_at": now(),
+        "request_id": request_id,
+    }
+    connection.execute(insert(experiments).values(values))
+    _write_tags(connection, identifier, spec.tags)
+    return get(connection, identifier)
+
+
+def get(connection: Connection, identifier: str) -> Record:
+    """Read one; raises ExperimentNotFound."""
+    if is_experiment_id(identifier):
+        row = connection.execute(select(experiments).where(experiments.c.id == identifier)).one_or_none()
+        if row is not None:
+            return _with_tags(connection, [row])[0]
+    raise ExperimentNotFound(f"There is no experiment {identifier!r}; GET /experiments lists those there are.")
+
+
+def page(connection: Connection, filters: Filters, before: str | None, limit: int) -> list[Record]:
+    """Up to `limit` experiments, newest first, older than the id `before`."""
+    query = select(experiments).order_by(experiments.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(experiments.c.id < before)
+    if filters.status is not None:
+        query = query.where(experiments.c.status == filters.status)
+    if filters.verdict is not None:
+        query = query.where(experiments.c.verdict == filters.verdict)
+    if filters.name is not None:
+        query = query.where(func.lower(experiments.c.name).contains(filters.name.lower(), autoescape=True))
+    for key, value in filters.tags.items():
+        tagged = select(tags.c.experiment_id).where(tags.c.key == key, tags.c.value == value)
+        query = query.where(experiments.c.id.in_(tagged))
+    return _with_tags(connection, connection.execute(query).all())
+
+
+def change(connection: Connection, identifier: str, changes: Mapping[str, Any]) -> Record:
+    """Set any of name, notes, tags; raises ExperimentNotFound."""
+    get(connection, identifier)
+    columns = {name: value for name, value in changes.items() if name in ("name", "notes")}
+    connection.execute(_touch(identifier).values(columns))
+    if "tags" in changes:
+        connection.execute(delete(tags).where(tags.c.experiment_id == identifier))
+        _write_tags(connection, identifier, changes["tags"])
+    return get(connection, identifier)
+
+
+def request_cancel(connection: Connection, identifier: str) -> tuple[Record, bool]:
+    """Cancel at once what waits, ask the worker of what runs, leave what ended; and whether it was still active."""
+    before = get(connection, identifier)
+    waiting = and_(experiments.c.id == identifier, experiments.c.status == Status.QUEUED)
+    connection.execute(
+        update(experiments)
+        .where(waiting)
+        .values(status=Status.CANCELLED, finished_at=now(), row_version=experiments.c.row_version + 1)
+    )
+    connection.execute(
+        _touch(identifier)
+        .where(experiments.c.status == Status.RUNNING, experiments.c.cancel_requested_at.is_(None))
+        .values(cancel_requested_at=now())
+    )
+    return get(connection, identifier), before.status in ACTIVE
+
+
+def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Record:
+    """Queue again what failed or was cancelled; raises ExperimentNotFound, ExperimentNotEnded."""
+    get(connection, identifier)
+    changed = connection.execute(
+        _touch(identifier)
+        .where(experiments.c.status.in_(may_become(Status.QUEUED) - {Status.RUNNING}))
+        .values(
+            status=Status.QUEUED,
+            iteration=0,
+            maximum_attempts=experiments.c.attempt + maximum_attempts,
+            message_sent_at=None,
+            cancel_requested_at=None,
+            lease_owner=None,
+            lease_until=None,
+            started_at=None,
+            finished_at=None,
+            result=None,
+            error=None,
+        )
+    )
+    if changed.rowcount == 0:
+        raise ExperimentNotEnded
+    connection.execute(delete(blocks).where(blocks.c.experiment_id == identifier))
+    return get(connection, identifier)
+
+
+def remove(connection: Connection, identifier: str) -> None:
+    """Delete an experiment with all it measured; raises ExperimentNotFound, ExperimentRunning."""
+    gone = connection.execute(
+        delete(experiments).where(experiments.c.id == identifier, experiments.c.status != Status.RUNNING)
+    )
+    if gone.rowcount == 0:
+        get(connection, identifier)
+        raise ExperimentRunning
+
+
+def mark_sent(connection: Connection, identifier: str) -> None:
+    """Note that a message for this experiment is under way."""
+    connection.execute(update(experiments).where(experiments.c.id == identifier).values(message_sent_at=now()))
+
+
+def waiting(connection: Connection, resend_seconds: float, limit: int = 1000) -> list[Record]:
+    """Queued ones without a message, or whose message is older than `resend_seconds`; most urgent first."""
+    sent = experiments.c.message_sent_at
+    rows = connection.execute(
+        select(experiments)
+        .where(experiments.c.status == Status.QUEUED, or_(sent.is_(None), sent < now() - resend_seconds))
+        .order_by(experiments.c.priority.desc(), experiments.c.id)
+        .limit(limit)
+    ).all()
+    return [Record.from_row(row, {}) for row in rows]
+
+
+def _touch(identifier: str) -> Any:
+    return update(experiments).where(experiments.c.id == identifier).values(row_version=experiments.c.row_version + 1)
+
+
+def _write_tags(connection: Connection, identifier: str, given: Mapping[str, str]) -> None:
+    if given:
+        rows = [{"experiment_id": identifier, "key": key, "value": value} for key, value in given.items()]
+        connection.execute(insert(tags), rows)
+
+
+def _with_tags(connection: Connection, rows: Sequence[Row[Any]]) -> list[Record]:
+    found: dict[str, dict[str, str]] = {row.id: {} for row in rows}
+    wanted: Iterable[Row[Any]] = ()
+    if found:
+        wanted = connection.execute(select(tags).where(tags.c.experiment_id.in_(found)).order_by(tags.c.key))
+    for tag in wanted:
+        found[tag.experiment_id][tag.key] = tag.value
+    return [Record.from_row(row, found[row.id]) for row in rows]

@@ -1,0 +1,159 @@
+"""Experiments as workers see them: claim, renew, finish, give back, and what becomes of a lost worker's.
+
+A claim raises the attempt's number, and every later write names it: a worker that was paused for longer than its lease
+finds another attempt there, gets `LeaseLost`, and can't harm it. All times are the database's.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, or_, select, update
+
+from gradprobe.errors import LeaseLost
+from gradprobe.state import Status, may_become
+from gradprobe.store.experiments import Record, get
+from gradprobe.store.tables import blocks, experiments, now
+
+WORKER_LOST = {
+    "code": "WORKER_LOST",
+    "message": "Every worker that took this experiment was lost before it ended (killed, out of memory, or cut off); "
+    "see the worker's log, then POST …/retry.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write to one experiment, until it runs out."""
+
+    experiment_id: str
+    attempt: int
+    seconds: float
+
+
+def claim(connection: Connection, identifier: str, owner: str, seconds: float) -> tuple[Record, Lease] | None:
+    """Take the experiment if it waits or its worker was lost; None when there is nothing to take.
+
+    Blocks of an earlier attempt are removed: the new one measures from the first step on.
+    """
+    free = or_(
+        experiments.c.status == Status.QUEUED,
+        and_(experiments.c.status == Status.RUNNING, experiments.c.lease_until < now()),
+    )
+    attempt = connection.execute(
+        update(experiments)
+        .where(experiments.c.id == identifier, free, experiments.c.attempt < experiments.c.maximum_attempts)
+        .values(
+            status=Status.RUNNING,
+            attempt=experiments.c.attempt + 1,
+            row_version=experiments.c.row_version + 1,
+            lease_owner=owner,
+            lease_until=now() + seconds,
+            started_at=now(),
+            iteration=0,
+        )
+        .returning(experiments.c.attempt)
+    ).scalar_one_or_none()
+    if attempt is None:
+        return None
+    connection.execute(delete(blocks).where(blocks.c.experiment_id == identifier))
+    return get(connection, identifier), Lease(identifier, attempt, seconds)
+
+
+def renew(connection: Connection, lease: Lease, iteration: int | None = None) -> bool:
+    """Hold the lease for its whole length again and note progress; returns whether cancelling was asked for.
+
+    Raises:
+        LeaseLost: when another attempt has it or the experiment ended.
+    """
+    values: dict[str, Any] = {"lease_until": now() + lease.seconds}
+    if iteration is not None:
+        values |= {"iteration": iteration, "row_version": experiments.c.row_version + 1}
+    renewed = connection.execute(_held(lease).values(values).returning(experiments.c.cancel_requested_at)).one_or_none()
+    if renewed is None:
+        raise LeaseLost
+    return renewed.cancel_requested_at is not None
+
+
+def note_provenance(connection: Connection, lease: Lease, provenance: Mapping[str, Any]) -> None:
+    """Store what is needed to get the same numbers again; raises LeaseLost."""
+    _require(connection.execute(_held(lease).values(provenance=json.dumps(provenance))).rowcount)
+
+
+def finish(
+    connection: Connection,
+    lease: Lease,
+    status: Status,
+    *,
+    result: Mapping[str, Any] | None = None,
+    error: Mapping[str, Any] | None = None,
+) -> None:
+    """End the experiment; raises LeaseLost, so that an ended state is never overwritten."""
+    if Status.RUNNING not in may_become(status) or not status.ended:
+        raise ValueError(f"an experiment can't end as {status}")
+    values = {
+        "status": status,
+        "finished_at": now(),
+        "lease_until": None,
+        "row_version": experiments.c.row_version + 1,
+        "result": None if result is None else json.dumps(result),
+        "error": None if error is None else json.dumps(error),
+    }
+    _require(connection.execute(_held(lease).values(values)).rowcount)
+
+
+def give_back(connection: Connection, lease: Lease) -> None:
+    """Queue the experiment again without counting the attempt, for a worker that stops in an orderly way."""
+    values = {
+        "status": Status.QUEUED,
+        "lease_until": None,
+        "message_sent_at": None,
+        "maximum_attempts": experiments.c.maximum_attempts + 1,
+        "row_version": experiments.c.row_version + 1,
+    }
+    _require(connection.execute(_held(lease).values(values)).rowcount)
+
+
+def recover(connection: Connection) -> dict[str, Status]:
+    """Move on every experiment whose lease ran out: queued again, cancelled if that was asked, or failed for good.
+
+    Returns the new state of each. Ended states are never touched.
+    """
+    lost = and_(experiments.c.status == Status.RUNNING, experiments.c.lease_until < now())
+    asked = experiments.c.cancel_requested_at.is_not(None)
+    used_up = experiments.c.attempt >= experiments.c.maximum_attempts
+    ended = {"finished_at": now(), "lease_until": None}
+    moves: list[tuple[Any, dict[str, Any]]] = [
+        (asked, {"status": Status.CANCELLED, **ended}),
+        (used_up, {"status": Status.FAILED, "error": json.dumps(WORKER_LOST), **ended}),
+        (~used_up, {"status": Status.QUEUED, "lease_until": None, "message_sent_at": None}),
+    ]
+    moved: dict[str, Status] = {}
+    for condition, values in moves:
+        rows = connection.execute(
+            update(experiments)
+            .where(lost, condition)
+            .values(row_version=experiments.c.row_version + 1, **values)
+            .returning(experiments.c.id)
+        ).scalars()
+        moved |= dict.fromkeys(rows, values["status"])
+    return moved
+
+
+def owner_of(connection: Connection, identifier: str) -> str | None:
+    """The name of the worker that holds or last held the lease."""
+    return connection.scalar(select(experiments.c.lease_owner).where(experiments.c.id == identifier))
+
+
+def _held(lease: Lease) -> Any:
+    return update(experiments).where(
+        experiments.c.id == lease.experiment_id,
+        experiments.c.attempt == lease.attempt,
+        experiments.c.status == Status.RUNNING,
+    )
+
+
+def _require(rows: int) -> None:
+    if rows != 1:
+        raise LeaseLost

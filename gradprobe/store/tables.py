@@ -1,0 +1,98 @@
+"""The tables. Times are seconds since 1970 in UTC, taken from the database's own clock."""
+
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", String(30), primary_key=True),
+    Column("schema_version", Integer, nullable=False),
+    Column("row_version", Integer, nullable=False),
+    Column("name", Text),
+    Column("notes", Text),
+    Column("spec", Text, nullable=False),
+    Column("layers", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("verdict", String(32)),
+    Column("iteration", Integer, nullable=False),
+    Column("iterations", Integer, nullable=False),
+    Column("queue", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("maximum_attempts", Integer, nullable=False),
+    Column("lease_owner", Text),
+    Column("lease_until", Double),
+    Column("message_sent_at", Double),
+    Column("cancel_requested_at", Double),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("result", Text),
+    Column("error", Text),
+    Column("provenance", Text),
+    Column("request_id", Text),
+    Index(None, "status", "id"),
+)
+
+tags = Table(
+    "experiment_tags",
+    metadata,
+    Column("experiment_id", String(30), ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+    Index(None, "key", "value", "experiment_id"),
+)
+
+#: One row a run of steps. `level` 0 is as measured; coarser levels are for reading at a distance.
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("experiment_id", String(30), ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True),
+    Column("tensor", String(32), primary_key=True),
+    Column("level", Integer, primary_key=True),
+    Column("first_step", Integer, primary_key=True),
+    Column("last_step", Integer, nullable=False),
+    Column("statistics", LargeBinary),
+    Column("counts", LargeBinary),
+)
+
+
+class now(FunctionElement[float]):  # noqa: N801 - reads as SQL's now()
+    """The database's clock, seconds since 1970; on PostgreSQL the moment of the statement, not of the transaction."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)"
