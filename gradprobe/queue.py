@@ -8,7 +8,7 @@ import logging
 from typing import Final
 
 from celery import Celery
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from gradprobe.settings import Settings
@@ -28,7 +28,7 @@ def celery_app(settings: Settings) -> Celery:
     """
     app = Celery("gradprobe", broker=settings.broker_url)
     app.conf.update(
-        task_queues=[Queue(name) for name in QUEUES],
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         task_default_queue=QUEUES[0],
         task_serializer="json",
         accept_content=["json"],
@@ -61,6 +61,8 @@ class Doorbell:
 
     def __init__(self, settings: Settings) -> None:
         self._app = celery_app(settings)
+        # Kombu's own patience with a broker that is away is six seconds, and a client waits for its 202 meanwhile.
+        self._app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0, "interval_max": 0.1}
 
     def ring(self, experiment_id: str, queue: str, priority: int) -> bool:
         """Send the experiment's id; False when the broker can't be reached, for the reconciler to try again."""
@@ -76,7 +78,7 @@ class Doorbell:
         """Messages that wait in a queue; None when the broker can't be reached."""
         with self._app.connection_for_read() as connection:
             try:
-                return int(connection.channel().queue_declare(queue=queue, passive=True).message_count)
+                return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
             except connection.channel_errors:
                 return 0  # the broker drops a list that is empty, and with it the queue's name
             except (*connection.connection_errors, OperationalError, OSError):

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(default=5.0, ge=0.1, le=600.0)
     reconcile_seconds: float = Field(default=2.0, ge=0.1, le=600.0, description="How often the reconciler looks.")
     resend_seconds: float = Field(
-        default=30.0,
+        default=5.0,
         ge=1.0,
         le=3600.0,
         description="A queued experiment whose message is this old is sent again.",
@@ -64,6 +64,9 @@ class Settings(BaseSettings):
         default=1.0, ge=0.05, le=60.0, description="Longest time measured statistics stay unstored."
     )
     probe_memory_mebibytes: int = Field(default=64, ge=1, le=65536, description="Bound of the ring of gradients.")
+    liveness_file: OptionalPath = Field(
+        default=None, description="Touched by a worker's reconciler at every round; its age shows that it lives."
+    )
     threads: int = Field(default=0, ge=0, le=1024, description="Threads per worker; 0: chosen by the net's size.")
     database_pool: int = Field(default=20, ge=1, le=500, description="Connections, and threads that answer requests.")
 
@@ -99,7 +102,8 @@ class Settings(BaseSettings):
         """The broker's URL with its password, for Celery."""
         url = make_url(self.redis_url)
         if self.redis_password is not None and url.password is None:
-            url = url.set(password=self.redis_password.get_secret_value())
+            # A URL whose user is None is written without its password; "" is the broker's default user.
+            url = url.set(username=url.username or "", password=self.redis_password.get_secret_value())
         return url.render_as_string(hide_password=False)
 
     @property

@@ -1,0 +1,10 @@
+"""The hooks: capture every layer's gradients in a user's module without changing it, and reduce them in bulk.
+
+Shapes in this package: S recorded steps, L layers, N elements of a layer's tensor, B batch, U units, K statistics.
+"""
+
+from gradprobe.probe.attach import Probe, attach
+from gradprobe.probe.drain import Measured
+from gradprobe.probe.tap import Recording, Tap
+
+__all__ = ["Measured", "Probe", "Recording", "Tap", "attach"]

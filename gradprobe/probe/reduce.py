@@ -1,0 +1,113 @@
+"""From captured elements to statistics, many steps at a time. Definitions: `gradprobe.statistics`.
+
+Elements are float32 [S, N]; sums run in float64, because squares of a starved layer's gradients underflow float32 and
+because a mean near zero is a difference of large sums. Results are float64.
+"""
+
+import torch
+from torch import Tensor
+
+from gradprobe.histogram import (
+    BINS,
+    NOT_A_NUMBER,
+    POSITIVE_SUBNORMAL,
+    SHIFT,
+    SIGN,
+    ZERO,
+)
+
+_CHUNK_ELEMENTS = 1 << 20
+_NAN = float("nan")
+
+
+def distribution(elements: Tensor) -> Tensor:
+    """`statistics.DISTRIBUTION` of each row of elements [S, N]: float64 [7, S]."""
+    return torch.cat([_distribution(chunk) for chunk in _chunks(elements)], dim=1)
+
+
+def _chunks(elements: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.split(elements, max(1, _CHUNK_ELEMENTS // max(1, elements.shape[1]))))
+
+
+def _distribution(elements: Tensor) -> Tensor:
+    wide = elements.double()
+    magnitude = wide.abs()
+    count = torch.full((len(wide),), wide.shape[1], dtype=torch.float64, device=wide.device)
+    zeros = (wide == 0).sum(1).double()
+    total = magnitude.sum(1)
+    finite_rows = total.isfinite()
+    if not bool(finite_rows.all()):
+        return _masked_distribution(wide)
+    mean = wide.sum(1) / count
+    std = (wide - mean[:, None]).square_().mean(1).sqrt_()
+    norm = magnitude.square().sum(1).sqrt_()
+    nothing = torch.zeros_like(total)
+    return torch.stack([total / count, mean, std, norm, magnitude.amax(1), zeros / count, nothing])
+
+
+def _masked_distribution(wide: Tensor) -> Tensor:
+    finite = wide.isfinite()
+    count = finite.sum(1).double()
+    values = torch.where(finite, wide, 0.0)
+    magnitude = values.abs()
+    mean = values.sum(1) / count
+    deviation = torch.where(finite, values - mean[:, None], 0.0)
+    rows = torch.stack(
+        [
+            magnitude.sum(1) / count,
+            mean,
+            (deviation.square().sum(1) / count).sqrt(),
+            magnitude.square().sum(1).sqrt(),
+            magnitude.amax(1),
+            (wide == 0).sum(1) / count,
+        ]
+    )
+    rows[:, count == 0] = _NAN
+    return torch.cat([rows, (wide.shape[1] - count)[None]])
+
+
+def norm(elements: Tensor) -> Tensor:
+    """√Σx² of each row, [S, N] → float64 [S]; not finite where an element isn't."""
+    return torch.cat([chunk.double().square_().sum(1).sqrt_() for chunk in _chunks(elements)])
+
+
+def update_ratio(before: Tensor, after: Tensor) -> Tensor:
+    """‖after − before‖ / ‖before‖ of each row, [S, N] twice → float64 [S]; 0 where both norms are 0."""
+    changed = torch.cat(
+        [
+            (new.double() - old.double()).square_().sum(1).sqrt_()
+            for old, new in zip(_chunks(before), _chunks(after), strict=True)
+        ]
+    )
+    return torch.where(changed == 0, 0.0, changed / norm(before))
+
+
+def mean_and_std(elements: Tensor) -> Tensor:
+    """Mean and standard deviation of each row's finite elements: [S, N] → float64 [2, S]."""
+    return distribution(elements)[1:3]
+
+
+def share(chosen: Tensor, elements: Tensor) -> Tensor:
+    """Share of the finite elements that are chosen: bool [S, N], float32 [S, N] → float64 [S]."""
+    return chosen.sum(1).double() / elements.isfinite().sum(1).double()
+
+
+def dead_fraction(activations: Tensor) -> Tensor:
+    """Share of units that are exactly zero over the whole batch: [S, B, U] → float64 [S]."""
+    return (activations == 0).all(dim=1).double().mean(dim=1)
+
+
+def histogram(elements: Tensor) -> Tensor:
+    """Counts on the fixed grid of each row: [S, N] → int64 [S, 4096]."""
+    return torch.cat([_histogram(chunk) for chunk in _chunks(elements)])
+
+
+def _histogram(elements: Tensor) -> Tensor:
+    bits = elements.contiguous().view(torch.int32)
+    numbers = (bits >> SHIFT) & (BINS - 1)
+    magnitude = bits & 0x7FFFFFFF
+    numbers = torch.where(magnitude < 0x00800000, (numbers & SIGN) | POSITIVE_SUBNORMAL, numbers)
+    numbers = torch.where(magnitude == 0, ZERO, numbers)
+    numbers = torch.where(magnitude > 0x7F800000, NOT_A_NUMBER, numbers)
+    row = torch.arange(len(elements), device=elements.device, dtype=torch.int64)[:, None] * BINS
+    return torch.bincount((numbers + row).flatten(), minlength=len(elements) * BINS).view(-1, BINS)

@@ -1,0 +1,59 @@
+"""The Celery application: `celery -A worker.app worker --concurrency 1 --queues any,cpu`.
+
+The parent process only talks to the broker and reconciles; torch lives in the pool's child, a fresh interpreter
+(`spawn`: CUDA does not survive a fork), which stays warm from one experiment to the next.
+"""
+
+import importlib
+import logging
+from functools import cache
+from typing import Any
+
+from celery.signals import worker_process_init, worker_ready, worker_shutdown
+
+from gradprobe.queue import TRAIN, celery_app
+from gradprobe.settings import Settings
+from gradprobe.store.database import Database
+from worker.reconcile import Reconciler
+
+_logger = logging.getLogger(__name__)
+
+settings = Settings()
+app = celery_app(settings)
+
+
+@cache
+def _database() -> Database:
+    return Database(settings.database, pool_size=3)
+
+
+@cache
+def _reconciler() -> Reconciler:
+    return Reconciler(settings)
+
+
+def _executor() -> Any:
+    # By name, and late: the parent imports this file too, and must stay without torch.
+    return importlib.import_module("worker.execute")
+
+
+@app.task(name=TRAIN)  # type: ignore[untyped-decorator]  # Celery ships no types
+def train(experiment_id: str) -> None:
+    """Run one experiment. A message for one that ended, runs elsewhere or does not exist does nothing."""
+    _executor().execute(experiment_id, settings, _database())
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _warm_up(**_: Any) -> None:
+    _executor()
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _reconcile(**_: Any) -> None:
+    settings.prepare_data_directory()
+    _reconciler().start()
+
+
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _stop_reconciling(**_: Any) -> None:
+    _reconciler().stop()

@@ -1,0 +1,155 @@
+"""Run one experiment from claim to end. Imports torch, so only the pool's child loads it."""
+
+import logging
+import math
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from gradprobe.errors import DatabaseUnavailable, DeviceUnavailable, ExperimentCancelled, GradprobeError, LeaseLost
+from gradprobe.settings import Settings
+from gradprobe.spec import Spec
+from gradprobe.state import Status
+from gradprobe.store import leases
+from gradprobe.store.database import Database
+from gradprobe.store.experiments import Record
+from gradprobe.store.leases import Lease
+from worker.data import Dataset, load
+from worker.flush import Flusher
+from worker.heartbeat import Heartbeat, beating
+from worker.loop import Chunk, Outcome, Pace, Sink, train
+from worker.network.builders import device_of
+
+_logger = logging.getLogger(__name__)
+
+#: Multiply-adds an iteration from which more than one thread pays; below it they only wait for each other.
+_THREADS_PAY_FROM = 50_000_000
+_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def execute(experiment_id: str, settings: Settings, database: Database) -> Status | None:
+    """Claim the experiment, train it, store how it ended; None when there was nothing to claim or the lease was lost.
+
+    Whatever goes wrong ends up in the experiment's `error`: an experiment never stays `running` for a reason that this
+    process knows.
+    """
+    with database.write() as connection:
+        claimed = leases.claim(connection, experiment_id, _worker_name(), settings.lease_seconds)
+    if claimed is None:
+        _logger.info("%s: nothing to do", experiment_id)
+        return None
+    record, lease = claimed
+    _logger.info("%s: attempt %d begins (request %s)", experiment_id, lease.attempt, record.request_id)
+    try:
+        with beating(database, lease, settings.heartbeat_seconds) as heartbeat:
+            status, values = _attempt(record, lease, settings, database, heartbeat)
+        _patiently(lambda: _finish(database, lease, status, values))
+    except LeaseLost:
+        _logger.warning("%s: attempt %d lost its lease and stops", experiment_id, lease.attempt)
+        return None
+    _logger.info("%s: %s", experiment_id, status)
+    return status
+
+
+def _attempt(
+    record: Record, lease: Lease, settings: Settings, database: Database, heartbeat: Heartbeat
+) -> tuple[Status, dict[str, Any]]:
+    try:
+        outcome = _train(Spec.model_validate(record.spec), lease, settings, database, heartbeat)
+    except LeaseLost:
+        raise
+    except ExperimentCancelled:
+        return Status.CANCELLED, {}
+    except GradprobeError as error:
+        _logger.warning("%s: %s", record.id, error.message)
+        return Status.FAILED, {"error": {"code": error.code, "message": error.message}}
+    except Exception as error:
+        _logger.exception("%s: failed", record.id)
+        message = f"{type(error).__name__}: {error}. The worker's log has the details."
+        return Status.FAILED, {"error": {"code": GradprobeError.code, "message": message}}
+    return Status.SUCCEEDED, {"result": _result(outcome, record.iterations)}
+
+
+def _train(spec: Spec, lease: Lease, settings: Settings, database: Database, heartbeat: Heartbeat) -> Outcome:
+    device = device_of(spec.training.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceUnavailable(
+            "The experiment asks for CUDA and this worker has none; "
+            'start a worker on a machine with a GPU, or use "device": "auto".'
+        )
+    torch.set_num_threads(settings.threads or _threads_for(spec))
+    dataset = load(spec.dataset.name, spec.dataset.normalization, settings)
+    with database.write() as connection:
+        leases.note_provenance(connection, lease, _provenance(spec, dataset, device))
+    pace = Pace(settings.flush_seconds, min(settings.flush_seconds, 0.25), settings.probe_memory_mebibytes)
+    return train(spec, dataset, device, _patient(Flusher(database, lease)), pace, heartbeat.check)
+
+
+def _finish(database: Database, lease: Lease, status: Status, values: dict[str, Any]) -> None:
+    with database.write() as connection:
+        leases.finish(connection, lease, status, **values)
+
+
+def _patient(flusher: Flusher) -> Sink:
+    """Tries again while the database is away: a chunk that was not written is still in the flusher's tail."""
+
+    def sink(chunk: Chunk) -> None:
+        flusher.grow(chunk)
+        _patiently(lambda: flusher.write(chunk.iteration))
+
+    return sink
+
+
+def _patiently(action: Callable[[], None]) -> None:
+    for seconds in _RETRY_SECONDS:
+        try:
+            return action()
+        except DatabaseUnavailable as error:
+            _logger.warning("database away, next try in %.1f s: %s", seconds, error)
+            time.sleep(seconds)
+    return action()
+
+
+def _threads_for(spec: Spec) -> int:
+    multiply_adds = spec.network.parameter_count * spec.training.batch_size * 3
+    return 1 if multiply_adds < _THREADS_PAY_FROM else max(1, os.cpu_count() or 1)
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _provenance(spec: Spec, dataset: Dataset, device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        "gradprobe": version("gradprobe"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "dataset_sha256": dataset.sha256,
+        "seed": spec.training.seed,
+        "worker": _worker_name(),
+    }
+
+
+def _result(outcome: Outcome, iterations: int) -> dict[str, Any]:
+    return {
+        "final_loss": _finite(outcome.final_loss),
+        "train_accuracy": outcome.train.accuracy,
+        "test_accuracy": outcome.test.accuracy,
+        "test_loss": _finite(outcome.test.loss),
+        "seconds": outcome.seconds,
+        "iterations_per_second": iterations / outcome.seconds,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
