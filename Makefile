@@ -1,0 +1,86 @@
+# Gradprobe: `make demo` shows it, `make test` checks it; both set everything up by themselves.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Everything that a run leaves behind: database, broker, logs, data sets.
+DATA ?= $(CURDIR)/.data
+TORCH_VERSION ?= 2.13.0
+PROCESSES ?= auto
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq
+
+export GRADPROBE_DATA_DIRECTORY := $(DATA)
+
+.PHONY: help demo up test check lint types contracts pytest openapi format test-compose data clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.embedded data ## Train sigmoid, ReLU and leaky ReLU side by side and show where gradients vanish
+	@$(BIN)/gradprobe demo
+
+up: $(VENV)/.embedded data ## Start the whole stack on this machine, at http://127.0.0.1:8000
+	@$(BIN)/gradprobe up
+
+test: check pytest ## Lint, types, import contracts, then all tests that need neither Docker nor a GPU
+
+check: lint types contracts
+
+lint: $(VENV)/.test
+	@echo "== lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted; run: make format"; exit 1; }
+
+types: $(VENV)/.test
+	@echo "== types"
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.test
+	@echo "== import contracts"
+	@$(BIN)/lint-imports --no-logo
+
+pytest: $(VENV)/.test data
+	@echo "== tests"
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose" $(ARGUMENTS)
+
+test-compose: $(VENV)/.test data ## Bring the compose stack up on a real Docker engine, run an experiment, take it down
+	@$(BIN)/python -m pytest tests/compose -m compose $(ARGUMENTS)
+
+openapi: $(VENV)/.test ## Write openapi/openapi.json from the code
+	@$(BIN)/python -m service.openapi openapi/openapi.json
+
+format: $(VENV)/.test ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+data: $(VENV)/.embedded ## Fetch MNIST, verify it, keep it in the data directory
+	@$(BIN)/python -m worker.data mnist
+
+clean: ## Remove the virtual environment and everything that runs left behind
+	rm -rf $(VENV) $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Gradprobe needs Python 3.11 or newer; set PYTHON=/path/to/python")'
+	@echo "== virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# The CPU build where the configured package sources have it; otherwise their default build, which also runs on a CPU
+# but is several gigabytes where it brings CUDA along.
+$(VENV)/.torch: $(BIN)/python
+	@echo "== PyTorch $(TORCH_VERSION) (a minute or two the first time)"
+	@$(PIP) numpy "torch==$(TORCH_VERSION)+cpu" -c constraints.txt 2>/dev/null \
+	  || $(PIP) numpy "torch==$(TORCH_VERSION)" -c constraints.txt
+	@touch $@
+
+$(VENV)/.embedded: $(VENV)/.torch pyproject.toml constraints.txt
+	@echo "== Gradprobe and what it needs"
+	@$(PIP) -e ".[embedded]" -c constraints.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.embedded
+	@echo "== what the tests need"
+	@$(PIP) -e ".[test]" -c constraints.txt
+	@touch $@
