@@ -1,8 +1,8 @@
 """Columnar encoding: a run's statistics as a few large arrays instead of a row a point.
 
-Layout of a packed block, little-endian: magic `GPB1` · u32 CRC-32 of the raw bytes · u32 length of the header · header
-(JSON: dtype and shape of each array) · one zstd frame over the arrays' bytes, each array byte-shuffled (all first
-bytes of its elements, then all second bytes, …), because a series' exponents compress and its low bits don't.
+Layout of a packed block, little-endian: magic `GPB1` · u32 CRC-32 of all that follows · u32 length of the header ·
+header (JSON: dtype and shape of each array) · one zstd frame over the arrays' bytes, each array byte-shuffled (all
+first bytes of its elements, then all second bytes, …), because a series' exponents compress and its low bits don't.
 """
 
 import json
@@ -20,7 +20,8 @@ from gradprobe.errors import CorruptBlock
 from gradprobe.histogram import BINS
 
 _MAGIC: Final = b"GPB1"
-_PREFIX: Final = struct.Struct("<4sII")
+_PREFIX: Final = struct.Struct("<4sI")
+_LENGTH: Final = struct.Struct("<I")
 _LEVEL: Final = 3
 _MAXIMUM_RAW_BYTES: Final = 1 << 30
 
@@ -33,7 +34,8 @@ def pack(arrays: Sequence[Array]) -> bytes:
     header = json.dumps([[array.dtype.str, list(array.shape)] for array in arrays]).encode()
     raw = b"".join(_shuffle(array) for array in arrays)
     frame = zstandard.ZstdCompressor(level=_LEVEL).compress(raw)
-    return _PREFIX.pack(_MAGIC, zlib.crc32(raw), len(header)) + header + frame
+    body = _LENGTH.pack(len(header)) + header + frame
+    return _PREFIX.pack(_MAGIC, zlib.crc32(body)) + body
 
 
 def unpack(packed: bytes) -> list[Array]:
@@ -42,15 +44,21 @@ def unpack(packed: bytes) -> list[Array]:
     Raises:
         CorruptBlock: when the form or the checksum is wrong.
     """
+    # The checksum is over the bytes as stored and comes first, so that nothing damaged reaches a decoder.
+    if len(packed) < _PREFIX.size:
+        raise CorruptBlock
+    magic, checksum = _PREFIX.unpack_from(packed)
+    body = memoryview(packed)[_PREFIX.size :]
+    if magic != _MAGIC or zlib.crc32(body) != checksum:
+        raise CorruptBlock
     try:
-        magic, checksum, header_length = _PREFIX.unpack_from(packed)
-        header = json.loads(packed[_PREFIX.size : _PREFIX.size + header_length])
-        frame = packed[_PREFIX.size + header_length :]
-        raw = zstandard.ZstdDecompressor().decompress(frame, max_output_size=_MAXIMUM_RAW_BYTES)
+        (header_length,) = _LENGTH.unpack_from(body)
+        header = json.loads(bytes(body[_LENGTH.size : _LENGTH.size + header_length]))
+        raw = zstandard.ZstdDecompressor().decompress(
+            body[_LENGTH.size + header_length :], max_output_size=_MAXIMUM_RAW_BYTES
+        )
     except (struct.error, ValueError, zstandard.ZstdError) as error:
         raise CorruptBlock(f"A stored block can't be decoded ({error}).") from error
-    if magic != _MAGIC or zlib.crc32(raw) != checksum:
-        raise CorruptBlock
     arrays, offset = [], 0
     for dtype, shape in header:
         kind = np.dtype(dtype)
@@ -135,7 +143,7 @@ class CountsBlock:
 
     def between(self, start: int, stop: int) -> Self:
         """The iterations start ≤ t < stop."""
-        first, last = np.searchsorted(self.steps, [start, stop])
+        first, last = np.searchsorted(self.steps, [start, max(start, stop)])
         starts = self.starts[first * self.layers : last * self.layers + 1]
         elements = slice(int(starts[0]), int(starts[-1]))
         return type(self)(

@@ -37,6 +37,12 @@ class UnknownStatistic(GradprobeError):
     code = "UNKNOWN_STATISTIC"
 
 
+class NotRecorded(GradprobeError):
+    """This experiment's spec does not record this tensor."""
+
+    code = "NOT_RECORDED"
+
+
 class InvalidRange(GradprobeError):
     """`stop` must be greater than `start`."""
 
@@ -95,6 +101,12 @@ class ExperimentCancelled(GradprobeError):
     """The experiment was cancelled while it ran."""
 
     code = "CANCELLED"
+
+
+class WorkerStopping(GradprobeError):
+    """This worker was asked to stop; another one takes the experiment up."""
+
+    code = "WORKER_STOPPING"
 
 
 class DatasetUnavailable(GradprobeError):

@@ -5,7 +5,7 @@ over the whole normal range. Zero, each sign's subnormals, ±Inf and NaN have bi
 numbers. Counts add exactly; a quantile read from them is within 6 % (`REPRESENTATIVE_ERROR`) of the true value.
 
 Bin numbers are the twelve bits themselves, so negative values come second and run away from zero;
-`by_value` gives the order in which they run from −Inf to +Inf.
+`INTERVALS` gives the order in which they run from the most negative to the most positive.
 """
 
 from typing import Final

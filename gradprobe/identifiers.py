@@ -23,7 +23,7 @@ def new_experiment_id() -> str:
 
 def is_experiment_id(text: str) -> bool:
     """Whether `text` has the form of an experiment's id."""
-    return _experiment.match(text) is not None
+    return _experiment.fullmatch(text) is not None
 
 
 def _encode(number: int, length: int) -> str:

@@ -87,3 +87,7 @@ class Doorbell:
     def reachable(self) -> bool:
         """Whether the broker answers."""
         return self.depth(QUEUES[0]) is not None
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._app.close()

@@ -65,11 +65,17 @@ def _printable(text: str) -> str:
     return text
 
 
+def _storable(text: str) -> str:
+    if re.search(r"[\x00\ud800-\udfff]", text):
+        raise PydanticCustomError("control_character", "NUL and lone surrogates are not allowed")
+    return text
+
+
 Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-/]{1,64}$")]
 TagValue = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Tags = Annotated[dict[TagKey, TagValue], Field(max_length=32)]
-Notes = Annotated[str, Field(max_length=10_000)]
+Notes = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
 
 
 class Dataset(SpecModel):

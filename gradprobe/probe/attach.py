@@ -36,12 +36,13 @@ class Probe:
         self._weights = [weight.detach() for weight in weights]
         measured = {id(weight) for weight in weights}
         self._gradients_of = [*weights, *(p for p in parameters if id(p) not in measured and p.requires_grad)]
-        self._armed = False
+        self._armed = self._collected = False
         self._outputs: dict[int, Tensor] = {}
         self._deltas: dict[int, Tensor] = {}
         self._activations: dict[int, Tensor] = {}
         self._inputs: dict[int, Tensor] = {}
         self._rows = Rows()
+        self._next_row = (0, False, False)
         self._rings: Rings | None = None
         self._batch = 0
 
@@ -53,13 +54,13 @@ class Probe:
     def arm(self, step: int) -> bool:
         """Begin a step; returns whether it is recorded. Raises UnsupportedModule on a full ring."""
         statistics, counts = self.recording.statistics_at(step), self.recording.histogram_at(step)
-        self._armed = statistics or counts
+        self._armed, self._collected = statistics or counts, False
         if self._armed:
             if self.full:
                 raise UnsupportedModule("The ring is full; drain it before the next step.")
             for captured in (self._outputs, self._deltas, self._activations, self._inputs):
                 captured.clear()
-            self._rows.begin(step, statistics, counts)
+            self._next_row = (step, statistics, counts)
         return self._armed
 
     def collect(self) -> None:
@@ -67,7 +68,9 @@ class Probe:
         if not self._armed:
             return
         rings = self._rings or self._allocate()
-        row = len(self._rows) - 1
+        row, batch = len(self._rows), len(self._ordered(self._outputs)[0])
+        if batch != self._batch:
+            raise UnsupportedModule(f"Batches of {self._batch} and then of {batch}; keep them of one size.")
         rings.gradients.write(row, [_gradient(parameter) for parameter in self._gradients_of])
         if rings.deltas is not None:
             rings.deltas.write(row, self._ordered(self._deltas))
@@ -77,12 +80,15 @@ class Probe:
             rings.activations.write(row, self._all_activations())
         if rings.inputs is not None:
             rings.inputs.write(row, self._ordered(self._outputs | self._inputs))
+        # Only now: a step that was begun and not finished must not be reduced.
+        self._rows.begin(*self._next_row)
+        self._collected = True
 
     def collect_update(self) -> None:
         """After the optimizer's step: the weights as they are now, for the update ratio."""
-        if self._armed and self._rings is not None and self._rings.updated is not None:
+        if self._collected and self._rings is not None and self._rings.updated is not None:
             self._rings.updated.write(len(self._rows) - 1, self._weights)
-        self._armed = False
+        self._armed = self._collected = False
 
     def drain(self) -> Measured:
         """Reduce what was captured since the last drain and empty the ring."""
@@ -101,11 +107,17 @@ class Probe:
             output.register_hook(partial(self._on_delta, index))
 
     def on_activation(self, index: int, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Forward hook of the activation after layer `index`."""
-        if self._armed and torch.is_grad_enabled():
-            self._activations[index] = output.detach()
-            if self.taps[index].activation_name in NEEDS_INPUT:
-                self._inputs[index] = inputs[0].detach()
+        """Forward hook of the activation after layer `index`; raises UnsupportedModule for one that runs twice."""
+        if not self._armed or not torch.is_grad_enabled():
+            return
+        tap = self.taps[index]
+        if index in self._activations:
+            raise UnsupportedModule(f"The activation after {tap.name} runs more than once in a step; give each its own.")
+        self._activations[index] = output.detach()
+        if tap.activation_name in NEEDS_INPUT:
+            if output is inputs[0]:
+                raise UnsupportedModule(f"The activation after {tap.name} overwrites its input; use inplace=False.")
+            self._inputs[index] = inputs[0].detach()
 
     def _on_delta(self, index: int, gradient: Tensor) -> None:
         self._deltas[index] = gradient

@@ -39,13 +39,14 @@ def _distribution(elements: Tensor) -> Tensor:
     if not bool(finite_rows.all()):
         return _masked_distribution(wide)
     mean = wide.sum(1) / count
-    std = (wide - mean[:, None]).square_().mean(1).sqrt_()
+    std = ((wide - mean[:, None]).square_().sum(1) / count).sqrt_()
     norm = magnitude.square().sum(1).sqrt_()
     nothing = torch.zeros_like(total)
     return torch.stack([total / count, mean, std, norm, magnitude.amax(1), zeros / count, nothing])
 
 
 def _masked_distribution(wide: Tensor) -> Tensor:
+    # The same operations as above, so that a row's numbers don't hang on what else is in its chunk.
     finite = wide.isfinite()
     count = finite.sum(1).double()
     values = torch.where(finite, wide, 0.0)
@@ -72,14 +73,25 @@ def norm(elements: Tensor) -> Tensor:
 
 
 def update_ratio(before: Tensor, after: Tensor) -> Tensor:
-    """‖after − before‖ / ‖before‖ of each row, [S, N] twice → float64 [S]; 0 where both norms are 0."""
-    changed = torch.cat(
-        [
-            (new.double() - old.double()).square_().sum(1).sqrt_()
-            for old, new in zip(_chunks(before), _chunks(after), strict=True)
-        ]
-    )
-    return torch.where(changed == 0, 0.0, changed / norm(before))
+    """‖after − before‖ / ‖before‖ of each row, over the elements finite before: [S, N] twice → float64 [S].
+
+    0 where both norms are 0; not finite where the step made an element so; NaN where no element was finite before.
+    """
+    pairs = zip(_chunks(before), _chunks(after), strict=True)
+    return torch.cat([_update_ratio(old.double(), new.double()) for old, new in pairs])
+
+
+def _update_ratio(old: Tensor, new: Tensor) -> Tensor:
+    change = new - old
+    size = old.square().sum(1).sqrt_()
+    if bool(size.isfinite().all()):
+        changed = change.square_().sum(1).sqrt_()
+        return torch.where(changed == 0, 0.0, changed / size)
+    finite = old.isfinite()
+    size = torch.where(finite, old, 0.0).square().sum(1).sqrt_()
+    changed = torch.where(finite, change, 0.0).square().sum(1).sqrt_()
+    ratio = torch.where(changed == 0, 0.0, changed / size)
+    return torch.where(finite.any(1), ratio, _NAN)
 
 
 def mean_and_std(elements: Tensor) -> Tensor:
@@ -89,12 +101,14 @@ def mean_and_std(elements: Tensor) -> Tensor:
 
 def share(chosen: Tensor, elements: Tensor) -> Tensor:
     """Share of the finite elements that are chosen: bool [S, N], float32 [S, N] → float64 [S]."""
-    return chosen.sum(1).double() / elements.isfinite().sum(1).double()
+    finite = elements.isfinite()
+    return (chosen & finite).sum(1).double() / finite.sum(1).double()
 
 
 def dead_fraction(activations: Tensor) -> Tensor:
-    """Share of units that are exactly zero over the whole batch: [S, B, U] → float64 [S]."""
-    return (activations == 0).all(dim=1).double().mean(dim=1)
+    """Share of units that are exactly zero over the whole batch: [S, B, U] → float64 [S]; NaN if nothing is finite."""
+    dead = (activations == 0).all(dim=1).double().mean(dim=1)
+    return torch.where(activations.isfinite().flatten(1).any(1), dead, _NAN)
 
 
 def histogram(elements: Tensor) -> Tensor:

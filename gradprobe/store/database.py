@@ -1,17 +1,33 @@
 """Connections and transactions: the only file that knows how the two databases differ in opening one."""
 
+import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from sqlite3 import Connection as SQLiteConnection
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from gradprobe.errors import DatabaseUnavailable, DataDirectoryUnusable, SchemaOutOfDate
+from gradprobe.errors import DatabaseUnavailable, DataDirectoryUnusable, GradprobeError, SchemaOutOfDate
+
+_POSTGRESQL_SCHEMA = ("42P01", "42703")  # undefined table, undefined column
+_SQLITE_SCHEMA = re.compile("no such table|no such column|has no column named")
+#: What each of SQLite's faults means to the caller; None: what `DatabaseUnavailable` says by itself.
+_SQLITE_FAULTS = {
+    sqlite3.SQLITE_BUSY: None,
+    sqlite3.SQLITE_LOCKED: None,
+    sqlite3.SQLITE_PROTOCOL: None,
+    sqlite3.SQLITE_IOERR: None,
+    sqlite3.SQLITE_CANTOPEN: "The database's file can't be opened; see that it is a file and that it can be written.",
+    sqlite3.SQLITE_READONLY: "The database's file can't be written; change its permissions or choose another.",
+    sqlite3.SQLITE_FULL: "The disk that holds the database is full; make room and try again.",
+    sqlite3.SQLITE_CORRUPT: "The database's file is damaged; restore it from a backup.",
+    sqlite3.SQLITE_NOTADB: "The database's file is no SQLite database; choose another.",
+}
 
 _BUSY_SECONDS = 10.0
 _CONNECT_SECONDS = 5
@@ -30,7 +46,7 @@ class Database:
             self._reader = _sqlite_engine(url, pool_size, "BEGIN")
             self._writer = _sqlite_engine(url, pool_size, "BEGIN IMMEDIATE")
         else:
-            self._reader = self._writer = create_engine(
+            self._writer = create_engine(
                 url,
                 pool_size=pool_size,
                 max_overflow=0,
@@ -38,6 +54,8 @@ class Database:
                 pool_timeout=_CONNECT_SECONDS,
                 connect_args={"connect_timeout": _CONNECT_SECONDS},
             )
+            # By default each statement sees a state of its own. The pool is the writer's.
+            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -74,7 +92,7 @@ def _sqlite_engine(url: URL, pool_size: int, begin: str) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _configure(connection: SQLiteConnection, _record: Any) -> None:
+    def _configure(connection: sqlite3.Connection, _record: Any) -> None:
         # The driver's own BEGIN is deferred, and a deferred transaction that turns to writing fails at once with
         # "locked", whatever the time-out: so transactions are begun by hand, below.
         connection.isolation_level = None
@@ -93,16 +111,24 @@ def _sqlite_engine(url: URL, pool_size: int, begin: str) -> Engine:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, ProgrammingError) as error:
-        if _is_missing_table(error):
-            raise SchemaOutOfDate from error
-        if isinstance(error, OperationalError):
-            raise DatabaseUnavailable from error
-        raise
-    except (InterfaceError, PoolTimeout) as error:
+    except PoolTimeout as error:
         raise DatabaseUnavailable from error
+    except DBAPIError as error:
+        translated = _of_sqlite(error.orig) if isinstance(error.orig, sqlite3.Error) else _of_postgresql(error)
+        if translated is None:
+            raise
+        raise translated from error
 
 
-def _is_missing_table(error: SQLAlchemyError) -> bool:
-    told = str(getattr(error, "orig", error))
-    return "no such table" in told or "no such column" in told or 'relation "' in told or "UndefinedColumn" in told
+def _of_sqlite(error: sqlite3.Error) -> GradprobeError | None:
+    # An extended code holds the plain one in its last byte. The driver's own errors have none.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
+    if code == sqlite3.SQLITE_ERROR and _SQLITE_SCHEMA.search(str(error)):
+        return SchemaOutOfDate()
+    return DatabaseUnavailable(_SQLITE_FAULTS[code]) if code in _SQLITE_FAULTS else None
+
+
+def _of_postgresql(error: DBAPIError) -> GradprobeError | None:
+    if getattr(error.orig, "sqlstate", None) in _POSTGRESQL_SCHEMA:
+        return SchemaOutOfDate()
+    return DatabaseUnavailable() if isinstance(error, OperationalError | InterfaceError) else None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from gradprobe.errors import ExperimentNotEnded, ExperimentNotFound, ExperimentRunning
 from gradprobe.identifiers import is_experiment_id, new_experiment_id
@@ -86,6 +86,12 @@ class Filters:
     verdict: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def hold_nul(self) -> bool:
+        """Whether a text in them has the character that no stored text has and that PostgreSQL refuses to hear of."""
+        texts = [self.name, self.verdict, *self.tags.keys(), *self.tags.values()]
+        return any("\0" in text for text in texts if text)
+
 
 def queue_of(spec: Spec) -> str:
     """The queue whose workers can run it: `cpu`, `gpu`, or `any` where either will do."""
@@ -129,6 +135,8 @@ def get(connection: Connection, identifier: str) -> Record:
 
 def page(connection: Connection, filters: Filters, before: str | None, limit: int) -> list[Record]:
     """Up to `limit` experiments, newest first, older than the id `before`."""
+    if filters.hold_nul:
+        return []
     query = select(experiments).order_by(experiments.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(experiments.c.id < before)
@@ -137,7 +145,7 @@ def page(connection: Connection, filters: Filters, before: str | None, limit: in
     if filters.verdict is not None:
         query = query.where(experiments.c.verdict == filters.verdict)
     if filters.name is not None:
-        query = query.where(func.lower(experiments.c.name).contains(filters.name.lower(), autoescape=True))
+        query = query.where(experiments.c.name.icontains(filters.name, autoescape=True))
     for key, value in filters.tags.items():
         tagged = select(tags.c.experiment_id).where(tags.c.key == key, tags.c.value == value)
         query = query.where(experiments.c.id.in_(tagged))
@@ -200,6 +208,7 @@ def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Rec
 
 def remove(connection: Connection, identifier: str) -> None:
     """Delete an experiment with all it measured; raises ExperimentNotFound, ExperimentRunning."""
+    get(connection, identifier)
     gone = connection.execute(
         delete(experiments).where(experiments.c.id == identifier, experiments.c.status != Status.RUNNING)
     )

@@ -78,7 +78,8 @@ def renew(connection: Connection, lease: Lease, iteration: int | None = None) ->
 
 def note_provenance(connection: Connection, lease: Lease, provenance: Mapping[str, Any]) -> None:
     """Store what is needed to get the same numbers again; raises LeaseLost."""
-    _require(connection.execute(_held(lease).values(provenance=json.dumps(provenance))).rowcount)
+    values = {"provenance": json.dumps(provenance), "row_version": experiments.c.row_version + 1}
+    _require(connection.execute(_held(lease).values(values)).rowcount)
 
 
 def finish(
@@ -104,7 +105,10 @@ def finish(
 
 
 def give_back(connection: Connection, lease: Lease) -> None:
-    """Queue the experiment again without counting the attempt, for a worker that stops in an orderly way."""
+    """Queue the experiment again without counting the attempt, for a worker that stops in an orderly way.
+
+    Cancelled instead where that was asked meanwhile. Raises LeaseLost.
+    """
     values = {
         "status": Status.QUEUED,
         "lease_until": None,
@@ -112,7 +116,9 @@ def give_back(connection: Connection, lease: Lease) -> None:
         "maximum_attempts": experiments.c.maximum_attempts + 1,
         "row_version": experiments.c.row_version + 1,
     }
-    _require(connection.execute(_held(lease).values(values)).rowcount)
+    not_cancelled = _held(lease).where(experiments.c.cancel_requested_at.is_(None))
+    if connection.execute(not_cancelled.values(values)).rowcount == 0:
+        finish(connection, lease, Status.CANCELLED)
 
 
 def recover(connection: Connection) -> dict[str, Status]:

@@ -1,9 +1,5 @@
 """Killed, cut off, restarted: the experiment still ends once, with a complete series."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,51 +78,3 @@ def test_on_postgresql(tmp_path: Path, mnist_directory: Path, postgresql_databas
         assert client.wait(posted.id, timeout=60).status == "succeeded"
         assert_complete(client, posted.id, 200)
         assert not list(tmp_path.glob("*.db"))
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "gradprobe", *arguments]
-
-
-def up(directory: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"GRADPROBE_DATA_DIRECTORY": str(directory), "COLUMNS": "200"}
-    return subprocess.Popen(
-        command("up", "--port", "0"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def wait_until_ready(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    told = ""
-    for line in process.stdout:
-        told += line
-        if "curl" in line:
-            return told
-    pytest.fail(f"never ready: {told}")
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_up_leaves_no_process_behind(tmp_path: Path, how: signal.Signals) -> None:
-    with up(tmp_path) as process:
-        wait_until_ready(process)
-        family = psutil.Process(process.pid).children(recursive=True)
-        assert len(family) >= 4, "broker, worker, its child, API"
-        process.send_signal(how)
-        code = process.wait(timeout=30)
-    if how is not signal.SIGKILL:
-        assert code in (0, 130), code
-    gone, alive = psutil.wait_procs(family, timeout=15)
-    assert not alive, [member.cmdline() for member in alive]
-    assert len(gone) == len(family)
-
-
-def test_a_second_up_on_one_directory_is_refused(tmp_path: Path) -> None:
-    with up(tmp_path) as process:
-        wait_until_ready(process)
-        with up(tmp_path) as second:
-            output, _ = second.communicate(timeout=30)
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
-    assert second.returncode == 1
-    assert str(tmp_path) in output
-    assert "Traceback" not in output

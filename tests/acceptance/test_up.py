@@ -5,40 +5,52 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
 
 from gradprobe import Client
 
+Ready = tuple[subprocess.Popen[str], str]
 
-def start(*arguments):
+
+def start(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "gradprobe", "up", "--quiet", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
-def up(tmp_path):
+def up(tmp_path: Path) -> Iterator[Ready]:
     """The command, ready; its URL."""
     with start("--port", 0, "--data-directory", tmp_path / "data") as process:
-        url = process.stdout.readline().strip()
+        url = line_of(process.stdout).strip()
         if not url:
             pytest.fail(f"it did not start: {process.communicate(timeout=60)[1]}")
         yield process, url
         process.kill()
 
 
-def family(process):
-    return psutil.Process(process.pid).children(recursive=True)
+def line_of(stream: IO[str] | None) -> str:
+    assert stream is not None
+    return stream.readline()
 
 
-def assert_gone(processes, seconds=15.0):
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return list(psutil.Process(process.pid).children(recursive=True))
+
+
+def assert_gone(processes: list[psutil.Process], seconds: float = 15.0) -> None:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     assert alive == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_it_is_ready_when_it_says_so_and_stops_when_it_is_asked(up, number, code, tmp_path):
+def test_it_is_ready_when_it_says_so_and_stops_when_it_is_asked(
+    up: Ready, number: int, code: int, tmp_path: Path
+) -> None:
     process, url = up
     children = family(process)
     assert any("celery" in " ".join(child.cmdline()) for child in children)
@@ -46,14 +58,14 @@ def test_it_is_ready_when_it_says_so_and_stops_when_it_is_asked(up, number, code
         assert client.ready().status == "ready"
     with start("--data-directory", tmp_path / "data") as second:
         assert second.wait(60) == 1
-        assert f"process {process.pid}, {url}" in second.stderr.read()
+        assert f"process {process.pid}, {url}" in line_of(second.stderr)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (code, "")
     assert_gone(children)
 
 
-def test_killing_it_leaves_no_process(up):
+def test_killing_it_leaves_no_process(up: Ready) -> None:
     process, _ = up
     children = family(process)
     assert len(children) >= 3  # broker, worker, API
@@ -62,7 +74,7 @@ def test_killing_it_leaves_no_process(up):
 
 
 @pytest.mark.parametrize("program", ["celery", "uvicorn", "valkey-server"])
-def test_the_death_of_a_part_ends_it_with_the_reason(up, program):
+def test_the_death_of_a_part_ends_it_with_the_reason(up: Ready, program: str) -> None:
     process, _ = up
     children = family(process)
     victim = next(child for child in children if program in " ".join(child.cmdline()))

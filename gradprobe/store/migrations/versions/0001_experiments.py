@@ -52,6 +52,10 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_experiment_tags_key_value_experiment_id", "experiment_tags", ["key", "value", "experiment_id"])
+    _create_blocks()
+
+
+def _create_blocks() -> None:
     op.create_table(
         "blocks",
         sa.Column("experiment_id", sa.String(30), nullable=False),

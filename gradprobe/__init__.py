@@ -1,0 +1,37 @@
+"""Gradprobe: do the gradients reach every layer of a network in training?
+
+`Client` speaks to a server, `Spec` describes an experiment. Both are loaded when they are first used, so that a part
+of the package never pays for another's libraries.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradprobe.client import Client
+    from gradprobe.spec import Spec
+
+__all__ = ["Client", "Spec", "__version__"]
+
+_HOMES = {"Client": "gradprobe.client", "Spec": "gradprobe.spec"}
+
+
+def _version() -> str:
+    try:
+        return version("gradprobe")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+unknown"
+
+
+__version__ = _version()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

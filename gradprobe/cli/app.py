@@ -1,0 +1,99 @@
+"""The command `gradprobe`: its group, its commands, and how an error becomes one line and an exit code."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from gradprobe import __version__
+from gradprobe.cli import demo, gradients, lifecycle, listing, migrate, show, submit, up, watch
+from gradprobe.cli.exits import EPILOG, FAILED, INTERRUPTED, OK, UNREACHABLE, CommandError
+from gradprobe.cli.session import Session
+from gradprobe.cli.wording import one_line
+from gradprobe.client import DEFAULT_URL, ServerUnreachable
+from gradprobe.errors import GradprobeError
+
+app = typer.Typer(
+    name="gradprobe",
+    add_completion=False,
+    rich_markup_mode="markdown",
+    epilog=EPILOG,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def gradprobe(
+    context: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(help=f"The server to speak to.  [default: {DEFAULT_URL}]", envvar="GRADPROBE_URL"),
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Do the gradients reach every layer of a network in training?
+
+    Gradprobe trains a network and records every layer's gradients. New here? `gradprobe demo` shows it on this
+    machine; `gradprobe up` starts a server; `gradprobe submit --activation relu --watch` runs an experiment on it.
+    """
+    if version:
+        typer.echo(f"gradprobe {__version__}")
+        raise typer.Exit(OK)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(OK)
+    context.obj = Session(url)
+
+
+_ON_A_SERVER: dict[str, Callable[..., None]] = {
+    "submit": submit.submit,
+    "list": listing.list_experiments,
+    "show": show.show,
+    "watch": watch.watch,
+    "gradients": gradients.gradients,
+    "cancel": lifecycle.cancel,
+    "retry": lifecycle.retry,
+    "delete": lifecycle.delete,
+}
+_HERE: dict[str, Callable[..., None]] = {"demo": demo.demo, "up": up.up, "migrate": migrate.migrate}
+
+for _panel, _commands in (("Experiments on a server", _ON_A_SERVER), ("The whole stack on this machine", _HERE)):
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command line and return its exit code; an error is one line on standard error."""
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="gradprobe", standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get("GRADPROBE_TRACEBACK"):
+            raise
+        message, code = _explain(error)
+        typer.echo(f"gradprobe: {one_line(message)}", err=True)
+    return code if isinstance(code, int) else OK
+
+
+def main() -> NoReturn:
+    """The entry point of the command `gradprobe`."""
+    sys.exit(run())
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """The line for a person and the exit code."""
+    match error:
+        case typer.TyperException():
+            return f"{error.format_message().rstrip('.')}; see gradprobe --help", error.exit_code
+        case CommandError():
+            return error.message, error.exit_code
+        case ServerUnreachable():
+            return error.message, UNREACHABLE
+        case GradprobeError():
+            return f"{error.message} [{error.code}]", FAILED
+        case _:
+            return f"unexpected {type(error).__name__}: {error} (GRADPROBE_TRACEBACK=1 shows where)", FAILED

@@ -1,0 +1,78 @@
+"""`gradprobe submit`."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gradprobe.cli.exits import FAILED
+from gradprobe.cli.session import Session, session_of
+from gradprobe.cli.specfile import OPTION_PATHS, build
+from gradprobe.cli.watch import follow
+from gradprobe.cli.wording import describe, one_line, status_text
+from gradprobe.resources import Experiment
+from gradprobe.state import Status
+
+
+def submit(  # noqa: PLR0913 - each is an option of the command line
+    context: typer.Context,
+    *,
+    spec_file: Annotated[
+        str | None, typer.Argument(help="A spec in JSON or YAML, or - for JSON on standard input.", show_default=False)
+    ] = None,
+    activation: Annotated[str | None, typer.Option(help="sigmoid, tanh, relu, leaky_relu, gelu, …")] = None,
+    initialization: Annotated[str | None, typer.Option(help="xavier_uniform, he_normal, orthogonal, …")] = None,
+    depth: Annotated[int | None, typer.Option(help="Weight layers, the output layer included.")] = None,
+    width: Annotated[int | None, typer.Option(help="Units in each hidden layer.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam, adamw, rmsprop, sgd.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The optimizer's learning rate.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="How many steps to train.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in each step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the initial weights and the order of the data.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="mnist, fashion_mnist, synthetic.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; repeat it for more.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="Any field of the spec, such as network.activation.negative_slope=0.2; repeat it for more.",
+        ),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the experiment's document.")] = False,
+) -> None:
+    """Submit an experiment.
+
+    Without options: the classic vanishing gradient, six sigmoid layers of ten units on MNIST. A spec file is read
+    first, the options override it, --set overrides both.
+    """
+    given: dict[str, Any] = {option: value for option, value in locals().items() if option in OPTION_PATHS}
+    session = session_of(context)
+    spec = build(spec_file, given, tag or (), set_ or ())
+    with session.connect() as client:
+        experiment = client.create(spec)
+        if not json:
+            _announce(session, client.url, experiment, watch)
+        if watch:
+            experiment = follow(session, client, experiment, quiet=json)
+    if json:
+        session.print_json(experiment.model_dump_json(indent=2))
+    if watch and experiment.status is not Status.SUCCEEDED:
+        raise typer.Exit(FAILED)
+
+
+def _announce(session: Session, url: str, experiment: Experiment, watched: bool) -> None:
+    session.out.print(experiment.id, status_text(experiment.status), style="bold")
+    table = Table.grid(padding=(0, 2, 0, 2), pad_edge=True)
+    if experiment.name:
+        table.add_row("name", one_line(experiment.name))
+    for heading, text in describe(experiment.spec):
+        table.add_row(heading, one_line(text))
+    table.add_row("url", f"{url}/experiments/{experiment.id}")
+    if not watched:
+        table.add_row("next", f"gradprobe watch {experiment.id}")
+        table.add_row("", f"gradprobe show {experiment.id}")
+    session.out.print(table, markup=False)

@@ -1,0 +1,30 @@
+"""`gradprobe up`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradprobe.cli.exits import require
+from gradprobe.cli.session import session_of
+
+DATA_DIRECTORY_HELP = (
+    "Where the database, the broker's data, logs and data sets are.  [default: $GRADPROBE_DATA_DIRECTORY, or this "
+    "user's data directory]"
+)
+
+
+def up(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the API; 0 for any that is free.")] = 8000,
+    data_directory: Annotated[Path | None, typer.Option(help=DATA_DIRECTORY_HELP, show_default=False)] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; each trains one at a time.")] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the URL, once it is ready.")] = False,
+) -> None:
+    """Run the whole stack on this machine: API, worker and broker, until Ctrl-C.
+
+    It listens on the loopback interface alone, and there is no option to change that: access keys are not built yet,
+    and a server that others can reach must not be open to them all. What was measured stays in the data directory.
+    """
+    session = session_of(context)
+    require("gradprobe.cli.supervise", extra="embedded").run_stack(session, port, data_directory, workers, quiet)

@@ -1,0 +1,21 @@
+"""The Python client: `Client`, the arrays it returns and the errors it raises."""
+
+from gradprobe.client.arrays import Histograms, Layer, LayerCounts, Metrics, Series
+from gradprobe.client.client import Client, GradientKind
+from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer, WaitTimeout
+from gradprobe.client.transport import DEFAULT_URL
+
+__all__ = [
+    "DEFAULT_URL",
+    "Client",
+    "GradientKind",
+    "Histograms",
+    "Layer",
+    "LayerCounts",
+    "Metrics",
+    "ProblemError",
+    "Series",
+    "ServerUnreachable",
+    "UnexpectedAnswer",
+    "WaitTimeout",
+]

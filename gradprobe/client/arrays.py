@@ -1,0 +1,177 @@
+"""Series, histograms and metrics as NumPy arrays. S is the number of recorded steps, L of layers.
+
+In every float array a value that JSON can't hold is itself again: ±inf where the document's `nonfinite` says so, NaN
+where it says `nan` or where nothing was recorded.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprobe.resources import HistogramDocument, MetricsDocument, Nonfinite, Reduction, SeriesDocument
+from gradprobe.state import Status
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Named = TypeVar("Named", "Layer", "LayerCounts")
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer's statistics, each float64 [S]."""
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+    statistics: Mapping[str, Floats]
+
+    def __getitem__(self, statistic: str) -> Floats:
+        return self.statistics[statistic]
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Statistics of one tensor: `series["layer1"]["mean_abs"]` is float64 [S], `series.steps` int64 [S]."""
+
+    experiment_id: str
+    status: Status
+    of: str
+    steps: Integers
+    layers: tuple[Layer, ...]
+    reduction: Reduction
+
+    def __getitem__(self, layer: str) -> Layer:
+        return _named(self.layers, layer)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The layers' names, input side first."""
+        return tuple(layer.name for layer in self.layers)
+
+    def matrix(self, statistic: str) -> Floats:
+        """One statistic of all layers, float64 [L, S]."""
+        columns = [layer[statistic] for layer in self.layers]
+        return np.array(columns, dtype=np.float64).reshape(len(columns), self.steps.size)
+
+    @classmethod
+    def of_document(cls, document: SeriesDocument) -> Self:
+        """The arrays of a document as it came over HTTP."""
+        steps = np.array(document.steps, dtype=np.int64)
+        marks: dict[tuple[str, str], list[Nonfinite]] = {}
+        for mark in document.nonfinite:
+            marks.setdefault((mark.layer, mark.statistic), []).append(mark)
+        layers = tuple(
+            Layer(
+                layer.name,
+                tuple(layer.shape),
+                layer.size,
+                {
+                    statistic: _column(values, steps, marks.get((layer.name, statistic), ()))
+                    for statistic, values in layer.statistics.items()
+                },
+            )
+            for layer in document.layers
+        )
+        return cls(document.experiment_id, document.status, document.of, steps, layers, document.reduction)
+
+
+@dataclass(frozen=True, eq=False)
+class Metrics:
+    """The run's own series: `metrics["loss"]` is float64 [S]; those of the test set have steps of their own."""
+
+    experiment_id: str
+    status: Status
+    steps: Integers
+    values: Mapping[str, Floats]
+    evaluation_steps: Integers
+    test_loss: Floats
+    test_accuracy: Floats
+    reduction: Reduction
+
+    def __getitem__(self, metric: str) -> Floats:
+        return self.values[metric]
+
+    @classmethod
+    def of_document(cls, document: MetricsDocument) -> Self:
+        """The arrays of a document as it came over HTTP."""
+        steps = np.array(document.steps, dtype=np.int64)
+        evaluated = np.array(document.evaluation.steps, dtype=np.int64)
+        marks: dict[str, list[Nonfinite]] = {}
+        for mark in document.nonfinite:
+            marks.setdefault(mark.statistic, []).append(mark)
+        return cls(
+            document.experiment_id,
+            document.status,
+            steps,
+            {name: _column(values, steps, marks.get(name, ())) for name, values in document.metrics.items()},
+            evaluated,
+            _column(document.evaluation.test_loss, evaluated, marks.get("test_loss", ())),
+            _column(document.evaluation.test_accuracy, evaluated, marks.get("test_accuracy", ())),
+            document.reduction,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCounts:
+    """One layer's histograms: `edges` float64 [bins + 1]; `counts` int64 [S, bins]; the rest int64 [S]."""
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+    edges: Floats
+    counts: Integers
+    zero: Integers
+    nonfinite: Integers
+
+
+@dataclass(frozen=True, eq=False)
+class Histograms:
+    """Histograms of one kind of gradient: `histograms["layer1"].counts` is int64 [S, bins]."""
+
+    experiment_id: str
+    status: Status
+    of: str
+    steps: Integers
+    layers: tuple[LayerCounts, ...]
+    reduction: Reduction
+
+    def __getitem__(self, layer: str) -> LayerCounts:
+        return _named(self.layers, layer)
+
+    @classmethod
+    def of_document(cls, document: HistogramDocument) -> Self:
+        """The arrays of a document as it came over HTTP."""
+        layers = tuple(
+            LayerCounts(
+                layer.name,
+                tuple(layer.shape),
+                layer.size,
+                np.array(layer.edges, dtype=np.float64),
+                np.array(layer.counts, dtype=np.int64).reshape(len(document.steps), max(len(layer.edges) - 1, 0)),
+                np.array(layer.zero, dtype=np.int64),
+                np.array(layer.nonfinite, dtype=np.int64),
+            )
+            for layer in document.layers
+        )
+        steps = np.array(document.steps, dtype=np.int64)
+        return cls(document.experiment_id, document.status, document.of, steps, layers, document.reduction)
+
+
+def _named(layers: tuple[Named, ...], name: str) -> Named:
+    for layer in layers:
+        if layer.name == name:
+            return layer
+    raise KeyError(f"no layer {name!r}; there are {', '.join(layer.name for layer in layers) or 'none'}")
+
+
+def _column(values: list[float | None], steps: Integers, marks: Iterable[Nonfinite]) -> Floats:
+    column = np.array(values, dtype=np.float64)  # None becomes NaN
+    for mark in marks:
+        # A reduced series gives one step two points, a minimum and a maximum, so a mark can name several.
+        first, last = np.searchsorted(steps, [mark.step, mark.step + 1])
+        hidden = np.isnan(column[first:last])
+        column[first:last][hidden] = float(mark.value)
+    return column

@@ -1,0 +1,134 @@
+"""One HTTP request to one document, and every way that can fail as one of this package's errors."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self, TypedDict, TypeVar, Unpack
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer
+from gradprobe.resources import Problem
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_EXCERPT = 120
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+Document = TypeVar("Document", bound=BaseModel)
+Parameters = Mapping[str, str | int | float | None]
+
+
+class Request(TypedDict, total=False):
+    """What a request may carry besides its path; `patience` is seconds more than the timeout."""
+
+    parameters: Parameters
+    body: Any
+    headers: Mapping[str, str]
+    patience: float
+
+
+class Transport:
+    """Connections to one server. Safe to share between threads, as httpx's client is."""
+
+    def __init__(self, url: str | None, timeout: float) -> None:
+        self.url = (url or os.environ.get("GRADPROBE_URL") or DEFAULT_URL).rstrip("/")
+        self.timeout = timeout
+        try:
+            parsed = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise ServerUnreachable(f"{self.url!r} is not a URL ({error}); give one like {DEFAULT_URL}") from error
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise ServerUnreachable(f"{self.url!r} is not an http(s) URL; give one like {DEFAULT_URL}")
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=timeout,
+            headers={"Accept": "application/json"},
+            trust_env=parsed.host not in _LOOPBACK,  # a proxy from the environment can't reach this machine's loopback
+        )
+
+    def read(
+        self, document: type[Document], path: str, parameters: Parameters | None = None, patience: float = 0.0
+    ) -> Document:
+        """GET one document. `patience`: seconds that the server may hold the answer back."""
+        return parse(document, self.send("GET", path, parameters=parameters or {}, patience=patience))
+
+    def send(self, method: str, path: str, **request: Unpack[Request]) -> httpx.Response:
+        """Send one request; only a success comes back.
+
+        Raises:
+            ServerUnreachable: nothing answers at this URL, or not in time.
+            ProblemError: the server answered with problem details.
+            UnexpectedAnswer: another error's page, such as a proxy's.
+        """
+        return checked(self.request(method, path, **request))
+
+    def request(self, method: str, path: str, **request: Unpack[Request]) -> httpx.Response:
+        """Send one request; any answer comes back. Parameters that are None are left out."""
+        given = {name: value for name, value in request.get("parameters", {}).items() if value is not None}
+        seconds = self.timeout + request.get("patience", 0.0)
+        body, headers = request.get("body"), request.get("headers")
+        try:
+            return self._http.request(method, path, params=given, json=body, headers=headers, timeout=seconds)
+        except httpx.TimeoutException as error:
+            raise ServerUnreachable(
+                f"{self.url} did not answer within {seconds:g} s; see whether {self.url}/readyz answers, "
+                "or allow a longer timeout"
+            ) from error
+        except httpx.RequestError as error:
+            raise ServerUnreachable(
+                f"No server answers at {self.url} ({_reason(error)}); start one with `gradprobe up`, "
+                "or say where one runs with --url or GRADPROBE_URL"
+            ) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def parse(document: type[Document], answer: httpx.Response) -> Document:
+    """The document in a successful answer.
+
+    Raises:
+        UnexpectedAnswer: the body is something else, so this is not a Gradprobe server, or one from another age.
+    """
+    try:
+        return document.model_validate_json(answer.content)
+    except ValidationError as error:
+        raise UnexpectedAnswer(
+            f"{answer.url} did not answer with a document of a Gradprobe server; is this the right URL? "
+            f"The answer begins: {_excerpt(answer)}",
+            answer.status_code,
+        ) from error
+
+
+def checked(answer: httpx.Response) -> httpx.Response:
+    """The answer, if it is a success; see `Transport.send` for what it raises."""
+    if not answer.is_success:
+        raise _failure(answer)
+    return answer
+
+
+def _failure(answer: httpx.Response) -> ProblemError | UnexpectedAnswer:
+    try:
+        return ProblemError(Problem.model_validate_json(answer.content))
+    except ValidationError:
+        return UnexpectedAnswer(
+            f"{answer.request.method} {answer.url} was answered {answer.status_code} {answer.reason_phrase} "
+            f"by something other than a Gradprobe server (a proxy?): {_excerpt(answer)}",
+            answer.status_code,
+        )
+
+
+def _excerpt(answer: httpx.Response) -> str:
+    words = " ".join(answer.text.split())
+    return (words[:_EXCERPT] + "…" if len(words) > _EXCERPT else words) or "(nothing)"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
