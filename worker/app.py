@@ -6,10 +6,12 @@ The parent process only talks to the broker and reconciles; torch lives in the p
 
 import importlib
 import logging
+import os
+import signal
 from functools import cache
 from typing import Any
 
-from celery.signals import worker_process_init, worker_ready, worker_shutdown
+from celery.signals import worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from gradprobe.queue import TRAIN, celery_app
 from gradprobe.settings import Settings
@@ -20,6 +22,10 @@ _logger = logging.getLogger(__name__)
 
 settings = Settings()
 app = celery_app(settings)
+
+
+#: The one consumer of this process, once it is ready; it knows the pool's children.
+_consumers: list[Any] = []
 
 
 @cache
@@ -45,13 +51,23 @@ def train(experiment_id: str) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _warm_up(**_: Any) -> None:
-    _executor()
+    executor = _executor()
+    signal.signal(signal.SIGUSR2, lambda *_: executor.stopping.set())
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
-def _reconcile(**_: Any) -> None:
+def _begin(sender: Any, **_: Any) -> None:
     settings.prepare_data_directory()
     _reconciler().start()
+    _consumers.append(sender)
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _ask_children_to_stop(**_: Any) -> None:
+    # Celery's warm shutdown would wait for the experiment's end, hours perhaps: it is given back instead.
+    for consumer in _consumers:
+        for process in consumer.pool.info["processes"]:
+            os.kill(process, signal.SIGUSR2)
 
 
 @worker_shutdown.connect  # type: ignore[untyped-decorator]

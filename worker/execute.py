@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import socket
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -12,7 +13,14 @@ from typing import Any
 
 import torch
 
-from gradprobe.errors import DatabaseUnavailable, DeviceUnavailable, ExperimentCancelled, GradprobeError, LeaseLost
+from gradprobe.errors import (
+    DatabaseUnavailable,
+    DeviceUnavailable,
+    ExperimentCancelled,
+    GradprobeError,
+    LeaseLost,
+    WorkerStopping,
+)
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.state import Status
@@ -33,6 +41,10 @@ _THREADS_PAY_FROM = 50_000_000
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
+#: Set when this process was asked to stop; a running experiment is then given back at its next iteration.
+stopping = threading.Event()
+
+
 def execute(experiment_id: str, settings: Settings, database: Database) -> Status | None:
     """Claim the experiment, train it, store how it ended; None when there was nothing to claim or the lease was lost.
 
@@ -50,6 +62,10 @@ def execute(experiment_id: str, settings: Settings, database: Database) -> Statu
         with beating(database, lease, settings.heartbeat_seconds) as heartbeat:
             status, values = _attempt(record, lease, settings, database, heartbeat)
         _patiently(lambda: _finish(database, lease, status, values))
+    except WorkerStopping:
+        _patiently(lambda: _give_back(database, lease))
+        _logger.info("%s: given back, this worker stops", experiment_id)
+        return None
     except LeaseLost:
         _logger.warning("%s: attempt %d lost its lease and stops", experiment_id, lease.attempt)
         return None
@@ -62,7 +78,7 @@ def _attempt(
 ) -> tuple[Status, dict[str, Any]]:
     try:
         outcome = _train(Spec.model_validate(record.spec), lease, settings, database, heartbeat)
-    except LeaseLost:
+    except (LeaseLost, WorkerStopping):
         raise
     except ExperimentCancelled:
         return Status.CANCELLED, {}
@@ -88,12 +104,23 @@ def _train(spec: Spec, lease: Lease, settings: Settings, database: Database, hea
     with database.write() as connection:
         leases.note_provenance(connection, lease, _provenance(spec, dataset, device))
     pace = Pace(settings.flush_seconds, min(settings.flush_seconds, 0.25), settings.probe_memory_mebibytes)
-    return train(spec, dataset, device, _patient(Flusher(database, lease)), pace, heartbeat.check)
+
+    def keep_going() -> None:
+        heartbeat.check()
+        if stopping.is_set():
+            raise WorkerStopping
+
+    return train(spec, dataset, device, _patient(Flusher(database, lease)), pace, keep_going)
 
 
 def _finish(database: Database, lease: Lease, status: Status, values: dict[str, Any]) -> None:
     with database.write() as connection:
         leases.finish(connection, lease, status, **values)
+
+
+def _give_back(database: Database, lease: Lease) -> None:
+    with database.write() as connection:
+        leases.give_back(connection, lease)
 
 
 def _patient(flusher: Flusher) -> Sink:

@@ -1,0 +1,56 @@
+"""What every handler needs, opened once when the process starts."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from anyio.to_thread import current_default_thread_limiter
+from fastapi import Depends, FastAPI, Path, Request
+
+from gradprobe.errors import GradprobeError
+from gradprobe.queue import Doorbell
+from gradprobe.settings import Settings
+from gradprobe.store.database import Database
+from gradprobe.store.migrate import require_head
+
+_logger = logging.getLogger(__name__)
+
+
+class Service:
+    """One process's settings, database and doorbell."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings.database, pool_size=settings.database_pool)
+        self.doorbell = Doorbell(settings)
+
+
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def _request_id(request: Request) -> str:
+    return str(request.state.request_id)
+
+
+# Both are `async def` so that FastAPI calls them in place and spends no thread on them.
+ServiceDependency = Annotated[Service, Depends(_service)]
+RequestId = Annotated[str, Depends(_request_id)]
+ExperimentId = Annotated[str, Path(description="The experiment's id, `exp_…`.")]
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Bounds the threads, says at once what is wrong with the database, and closes it at the end."""
+    service: Service = app.state.service
+    # A thread more than there are connections could only wait for one, and time out.
+    current_default_thread_limiter().total_tokens = service.settings.database_pool
+    try:
+        require_head(service.database)
+    except GradprobeError as error:
+        # Not fatal: the process would be restarted for ever, and /readyz tells what is missing.
+        _logger.error("%s", error.message)
+    yield
+    service.database.close()

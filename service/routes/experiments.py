@@ -1,0 +1,161 @@
+"""Experiments: submit, list, read, change, cancel, try again, delete."""
+
+import logging
+import time
+from http import HTTPStatus
+from typing import Annotated, Final
+
+import anyio
+from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from gradprobe.errors import GradprobeError
+from gradprobe.resources import Experiment, ExperimentPage
+from gradprobe.spec import Label, Notes, Spec, SpecModel, Tags
+from gradprobe.store import experiments
+from gradprobe.store.experiments import Record
+from service.dependencies import ExperimentId, RequestId, Service, ServiceDependency
+from service.examples import SPECS
+from service.pagination import decode_cursor, next_cursor, next_link
+from service.parsing import Route
+from service.problems import documented
+from service.rendering import accepted, experiment_document, experiment_response, json_response
+from service.selection import FiltersDependency, refused
+
+_LOOK_SECONDS: Final = 0.2
+
+_logger = logging.getLogger(__name__)
+
+router = APIRouter(prefix="/experiments", route_class=Route, tags=["experiments"])
+
+_BODY: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+
+
+class Changes(SpecModel):
+    """What can be changed of an experiment; a field left out stays as it is, null takes a name or notes away."""
+
+    name: Label | None = None
+    tags: Tags = Field(default_factory=dict)
+    notes: Notes | None = None
+
+
+@router.post("", status_code=HTTPStatus.ACCEPTED, response_model=Experiment, responses=documented(*_BODY))
+def create_experiment(
+    spec: Annotated[Spec, Body(openapi_examples=SPECS)],
+    service: ServiceDependency,
+    request_id: RequestId,
+    idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> Response:
+    """Submit an experiment. It is stored, and sent to a worker, before this answers."""
+    if idempotency_key is not None:
+        raise refused("header", "Idempotency-Key", "not_built", "Idempotency-Key is not built yet; leave it out")
+    with service.database.write() as connection:
+        record = experiments.create(connection, spec, service.settings.maximum_attempts, request_id)
+    _ring(service, record)
+    return accepted(record)
+
+
+@router.get("", response_model=ExperimentPage, responses=documented())
+def list_experiments(
+    request: Request,
+    service: ServiceDependency,
+    filters: FiltersDependency,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """Experiments, newest first."""
+    before = decode_cursor(cursor, filters) if cursor is not None else None
+    with service.database.read() as connection:
+        records = experiments.page(connection, filters, before, limit + 1)
+    following = next_cursor(records, limit, filters)
+    query = request.query_params.multi_items()
+    headers = {"Link": next_link(request.url.path, query, following)} if following else None
+    items = [experiment_document(record) for record in records[:limit]]
+    return json_response({"items": items, "next_cursor": following}, headers=headers)
+
+
+@router.get(
+    "/{experiment_id}",
+    response_model=Experiment,
+    responses={**documented(HTTPStatus.NOT_FOUND), 304: {"description": "The client has this state already"}},
+)
+async def read_experiment(
+    request: Request,
+    experiment_id: ExperimentId,
+    service: ServiceDependency,
+    wait: Annotated[float, Query(ge=0, le=30, allow_inf_nan=False)] = 0,
+) -> Response:
+    """One experiment. With `wait` the answer comes when its status changes, or after so many seconds."""
+    # `async`, so that a client who waits holds no thread; each look at the database is a short one in the pool.
+    deadline = time.monotonic() + wait
+    record = await run_in_threadpool(_read, service, experiment_id)
+    first = record.status
+    while record.status == first and not first.ended and (left := deadline - time.monotonic()) > 0:
+        await anyio.sleep(min(_LOOK_SECONDS, left))
+        if await request.is_disconnected():
+            break
+        record = await run_in_threadpool(_read, service, experiment_id)
+    return experiment_response(request, record)
+
+
+@router.patch("/{experiment_id}", response_model=Experiment, responses=documented(HTTPStatus.NOT_FOUND, *_BODY))
+def change_experiment(experiment_id: ExperimentId, changes: Changes, service: ServiceDependency) -> Response:
+    """Change name, tags or notes; given tags take the place of all there were."""
+    with service.database.write() as connection:
+        record = experiments.change(connection, experiment_id, changes.model_dump(exclude_unset=True))
+    return json_response(experiment_document(record))
+
+
+@router.post(
+    "/{experiment_id}/cancel",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=Experiment,
+    responses={**documented(HTTPStatus.NOT_FOUND), 200: {"model": Experiment, "description": "It had ended already"}},
+)
+def cancel_experiment(experiment_id: ExperimentId, service: ServiceDependency) -> Response:
+    """Cancel what waits at once, and ask the worker of what runs to stop; what has ended stays as it is."""
+    with service.database.write() as connection:
+        record, was_active = experiments.request_cancel(connection, experiment_id)
+    return accepted(record, HTTPStatus.ACCEPTED if was_active else HTTPStatus.OK)
+
+
+@router.post(
+    "/{experiment_id}/retry",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=Experiment,
+    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def retry_experiment(experiment_id: ExperimentId, service: ServiceDependency) -> Response:
+    """Queue an experiment again that failed or was cancelled; what it measured before is removed."""
+    with service.database.write() as connection:
+        record = experiments.retry(connection, experiment_id, service.settings.maximum_attempts)
+    _ring(service, record)
+    return accepted(record)
+
+
+@router.delete(
+    "/{experiment_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def delete_experiment(experiment_id: ExperimentId, service: ServiceDependency) -> None:
+    """Delete an experiment and all it measured; a running one must be cancelled first."""
+    with service.database.write() as connection:
+        experiments.remove(connection, experiment_id)
+
+
+def _read(service: Service, experiment_id: str) -> Record:
+    with service.database.read() as connection:
+        return experiments.get(connection, experiment_id)
+
+
+def _ring(service: Service, record: Record) -> None:
+    """Tell a worker, after the commit. Whatever fails here, the experiment is stored and will be sent again."""
+    if not service.doorbell.ring(record.id, record.queue, record.priority):
+        return
+    try:
+        with service.database.write() as connection:
+            experiments.mark_sent(connection, record.id)
+    except GradprobeError as error:
+        _logger.warning("%s was sent but not marked so: %s", record.id, error.message)

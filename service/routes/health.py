@@ -1,0 +1,54 @@
+"""Whether the process lives, whether it can do its work, and where everything is."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from gradprobe import __version__
+from gradprobe.errors import DatabaseUnavailable, GradprobeError
+from gradprobe.resources import Readiness
+from gradprobe.store.migrate import require_head
+from service.dependencies import Service, ServiceDependency
+from service.parsing import Route
+from service.problems import RETRY_SECONDS, documented
+from service.rendering import json_response
+
+router = APIRouter(route_class=Route, tags=["service"])
+
+
+@router.get("/", include_in_schema=False)
+async def index() -> dict[str, Any]:
+    """Where to go from here."""
+    links = {"experiments": "/experiments", "documentation": "/docs", "openapi": "/openapi.json", "ready": "/readyz"}
+    return {"name": "Gradprobe", "version": __version__, "links": links}
+
+
+@router.get("/livez", responses=documented())
+async def live() -> dict[str, str]:
+    """Whether the process answers. It asks nothing of database or broker, whose failure no restart would mend."""
+    return {"status": "alive"}
+
+
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={**documented(), 503: {"model": Readiness, "description": "The database is away or not migrated"}},
+)
+def ready(service: ServiceDependency) -> Response:
+    """Whether experiments can be stored. Without the broker they are accepted all the same, and start later."""
+    checks = _database_checks(service) | {"broker": "ok" if service.doorbell.reachable() else "unreachable"}
+    if checks["migrations"] != "ok":
+        headers = {"Retry-After": str(RETRY_SECONDS)}
+        return json_response({"status": "unavailable", "checks": checks}, HTTPStatus.SERVICE_UNAVAILABLE, headers)
+    return json_response({"status": "ready" if checks["broker"] == "ok" else "degraded", "checks": checks})
+
+
+def _database_checks(service: Service) -> dict[str, str]:
+    try:
+        require_head(service.database)
+    except DatabaseUnavailable as error:
+        return {"database": error.message, "migrations": "unknown"}
+    except GradprobeError as error:
+        return {"database": "ok", "migrations": error.message}
+    return {"database": "ok", "migrations": "ok"}

@@ -1,0 +1,175 @@
+"""Real servers, started once a test process and gone with it, and a fresh database for every test that asks."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import hypothesis
+import psycopg
+import pytest
+import redis
+from sqlalchemy.engine import URL, make_url
+
+from gradprobe.settings import Settings
+from gradprobe.store import migrate
+from gradprobe.store.database import Database
+
+# A shared runner is slow now and then; how long one example takes says nothing about its correctness.
+hypothesis.settings.register_profile("gradprobe", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("gradprobe")
+
+TEMPLATE = "migrated"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads what the developer's shell has set."""
+    for name in list(os.environ):
+        if name.startswith("GRADPROBE_") or name == "REDIS_URL":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with a data directory of their own; for a server's URL make others: Settings(redis_url=…)."""
+    return Settings(data_directory=tmp_path / "data")
+
+
+@contextmanager
+def _server(name: str) -> Iterator[str]:
+    command = [sys.executable, str(Path(__file__).with_name("servers.py")), name]
+    # A session of its own: Ctrl-C reaches the tests, which may still need the server to end in order.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert url, f"{name} did not start; what it printed is above"
+        yield url
+
+
+@dataclass(frozen=True)
+class PostgreSQL:
+    """A server, and a connection that creates and drops its databases."""
+
+    url: URL
+    administrator: psycopg.Connection
+
+    @contextmanager
+    def database(self, template: str) -> Iterator[URL]:
+        """A copy of `template`, dropped afterwards."""
+        name = f"test_{secrets.token_hex(8)}"
+        # Faster than the default strategy where nothing waits for the disk.
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+        yield self.url.set(database=name)
+        self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def execute(self, statement: str) -> None:
+        self.administrator.execute(statement.encode())
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server; its database `migrated` has this release's schema and is copied, never used."""
+    with _server("postgresql") as address:
+        url = make_url(address)
+        conninfo = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(conninfo, autocommit=True) as administrator:
+            server = PostgreSQL(url, administrator)
+            server.execute(f'CREATE DATABASE "{TEMPLATE}"')
+            migrate.upgrade(url.set(database=TEMPLATE))
+            yield server
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
+    migrate.upgrade(sqlite_url(path))
+    return path
+
+
+def sqlite_url(path: Path) -> URL:
+    return URL.create("sqlite", database=str(path))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Each of the two databases in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a migrated, empty database for this test alone: a SQLite file, then PostgreSQL."""
+    if database_kind == "sqlite":
+        path = tmp_path / "gradprobe.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield str(sqlite_url(path))
+    else:
+        with request.getfixturevalue("postgresql").database(TEMPLATE) as url:
+            yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def empty_database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database that was never migrated."""
+    if database_kind == "sqlite":
+        yield str(sqlite_url(tmp_path / "empty.db"))
+    else:
+        with request.getfixturevalue("postgresql").database("template0") as url:
+            yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated, empty database, closed afterwards."""
+    opened = Database(make_url(database_url))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """As `database`, SQLite alone."""
+    path = tmp_path / "gradprobe.db"
+    shutil.copy(sqlite_template, path)
+    opened = Database(sqlite_url(path))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def postgresql_database_url(postgresql: PostgreSQL) -> Iterator[str]:
+    """As `database_url`, PostgreSQL alone."""
+    with postgresql.database(TEMPLATE) as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def postgresql_database(postgresql_database_url: str) -> Iterator[Database]:
+    """As `database`, PostgreSQL alone."""
+    opened = Database(make_url(postgresql_database_url))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """A Valkey server's URL, without a database number."""
+    with _server("valkey") as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(valkey: str) -> str:
+    """The URL of a broker that holds nothing yet."""
+    with redis.Redis.from_url(valkey) as client:
+        client.flushall()
+    return f"{valkey}/0"

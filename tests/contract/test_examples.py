@@ -1,0 +1,145 @@
+"""Every committed example is true of a running service, and of the OpenAPI document."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+
+from gradprobe.settings import Settings
+from tests.contract.matching import differences
+from tests.integration.service.serving import serving
+
+FOLDER = Path(__file__).parents[2] / "openapi"
+FILES = sorted((FOLDER / "examples").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((FOLDER / "openapi.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.fixture
+def client(tmp_path: Path, sqlite_template: Path) -> Iterator[httpx.Client]:
+    settings = Settings(data_directory=tmp_path, redis_url="redis://127.0.0.1:1/0")
+    shutil.copy(sqlite_template, str(settings.database.database))
+    with serving(settings) as client:
+        yield client
+
+
+def load(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def send(client: httpx.Client, request: dict[str, Any]) -> httpx.Response:
+    content = json.dumps(request["body"]) if "body" in request else request.get("text")
+    headers = ({"Content-Type": "application/json"} if content is not None else {}) | request.get("headers", {})
+    return client.request(request["method"], request["path"], content=content, headers=headers)
+
+
+def operation(document: dict[str, Any], method: str, path: str) -> dict[str, Any] | None:
+    for template, methods in document["paths"].items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path.split("?", maxsplit=1)[0]):
+            found: dict[str, Any] | None = methods.get(method.lower())
+            return found
+    return None
+
+
+def violations(document: dict[str, Any], schema: dict[str, Any], instance: Any) -> list[str]:
+    whole = {**schema, "components": document["components"]}
+    return [error.message for error in Draft202012Validator(whole).iter_errors(instance)]
+
+
+def undocumented(document: dict[str, Any], response: httpx.Response) -> list[str]:
+    """What the OpenAPI document does not say of this answer."""
+    request = response.request
+    described = operation(document, request.method, request.url.path)
+    if described is None:  # no such operation: all the document can say is how errors look
+        problem = {"$ref": "#/components/schemas/Problem"}
+        return violations(document, problem, response.json()) if response.is_error else ["no such operation"]
+    answer = described["responses"].get(str(response.status_code))
+    if answer is None:
+        return [f"{request.method} {request.url.path} can't answer {response.status_code}"]
+    if not response.content:
+        return ["a body is declared, none came"] if "content" in answer else []
+    declared = answer["content"].get(response.headers["content-type"])
+    if declared is None:
+        return [f"{response.headers['content-type']} is not declared"]
+    found = violations(document, declared["schema"], response.json())
+    if response.is_success and request.content:
+        body = described["requestBody"]["content"]["application/json"]["schema"]
+        found += violations(document, body, json.loads(request.content))
+    return found
+
+
+def test_every_example_is_what_the_service_answers(client: httpx.Client, document: dict[str, Any]) -> None:
+    latest = ""
+    for path in FILES:
+        example = load(path)
+        response = send(client, json.loads(json.dumps(example["request"]).replace("{id}", latest)))
+        if response.status_code == 202 and response.request.url.path == "/experiments":
+            latest = response.json()["id"]
+        expected = json.loads(json.dumps(example["response"]).replace("{id}", latest))
+
+        assert response.status_code == expected["status"], f"{path.name}: {response.text}"
+        for name, value in expected.get("headers", {}).items():
+            assert not list(differences(value, response.headers.get(name), name)), path.name
+        if "body" in expected:
+            assert not list(differences(expected["body"], response.json())), path.name
+        assert not undocumented(document, response), path.name
+
+
+def test_every_example_has_a_title_and_its_own_place() -> None:
+    examples = [load(path) for path in FILES]
+
+    assert len({example["title"] for example in examples}) == len(FILES)
+    assert all(set(example) == {"title", "request", "response"} for example in examples)
+    assert [int(path.name[:2]) for path in FILES] == list(range(1, len(FILES) + 1))
+
+
+def test_every_operation_has_an_example(document: dict[str, Any]) -> None:
+    shown = {
+        id(operation(document, example["request"]["method"], example["request"]["path"]))
+        for example in map(load, FILES)
+        if example["response"]["status"] < 300
+    }
+    described = {
+        id(operation): f"{method} {path}"
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+    assert {name for key, name in described.items() if key not in shown} == set()
+
+
+def test_the_document_is_valid_json_schema(document: dict[str, Any]) -> None:
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "differs"),
+    [
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": 1}, {"b": 1}, True),
+        ([1], [1, 2], True),
+        ([{"a": "<number>"}], [{"a": 0.5}], False),
+        ("<number>", True, True),
+        ("<time>", "2026-01-01T00:00:00.000Z", False),
+        ("<time>", "2026-01-01T00:00:00Z", True),
+        ("<id>", "exp_1", True),
+        ("<text>", "", True),
+        (1, True, True),
+        (None, 0, True),
+        ({}, [], True),
+    ],
+)
+def test_the_comparison_sees_what_differs(expected: Any, found: Any, differs: bool) -> None:
+    assert bool(list(differences(expected, found))) == differs

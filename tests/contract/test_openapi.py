@@ -1,0 +1,97 @@
+"""The committed OpenAPI document is the one the code gives, and it says all that the contract asks."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import openapi
+
+COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
+PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    generated: dict[str, Any] = json.loads(openapi.text())
+    return generated
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def test_the_committed_document_is_up_to_date() -> None:
+    committed = COMMITTED.read_text(encoding="utf-8").splitlines(keepends=True)
+    difference = "".join(
+        difflib.unified_diff(committed, openapi.text().splitlines(keepends=True), "committed", "generated")
+    )
+
+    assert not difference, f"openapi/openapi.json is not what the code gives; run `make openapi`.\n{difference}"
+
+
+def test_the_document_is_the_same_every_time() -> None:
+    assert openapi.text() == openapi.text()
+    assert openapi.text().endswith("}\n")
+
+
+def test_the_operations_are_those_of_the_contract(document: dict[str, Any]) -> None:
+    assert {name: operation["operationId"] for name, operation in operations(document).items()} == {
+        "POST /experiments": "create_experiment",
+        "GET /experiments": "list_experiments",
+        "GET /experiments/{experiment_id}": "read_experiment",
+        "PATCH /experiments/{experiment_id}": "change_experiment",
+        "DELETE /experiments/{experiment_id}": "delete_experiment",
+        "POST /experiments/{experiment_id}/cancel": "cancel_experiment",
+        "POST /experiments/{experiment_id}/retry": "retry_experiment",
+        "GET /experiments/{experiment_id}/gradients": "read_gradients",
+        "GET /experiments/{experiment_id}/gradients/histograms": "read_histograms",
+        "GET /experiments/{experiment_id}/weights": "read_weights",
+        "GET /experiments/{experiment_id}/activations": "read_activations",
+        "GET /experiments/{experiment_id}/metrics": "read_metrics",
+        "GET /livez": "live",
+        "GET /readyz": "ready",
+    }
+
+
+def test_every_error_is_documented_as_a_problem(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        errors = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
+        assert {"422", "500", "503"} <= set(errors), name
+        if "{experiment_id}" in name:
+            assert "404" in errors, name
+        if "requestBody" in operation:
+            assert {"400", "413", "415"} <= set(errors), name
+        for status, answer in errors.items():
+            if (name, status) != ("GET /readyz", "503"):
+                assert answer["content"] == {"application/problem+json": PROBLEM}, (name, status)
+
+
+def test_every_reference_leads_to_a_schema(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    schemas = document["components"]["schemas"]
+
+    references = {piece.split('"')[0] for piece in text.split('"$ref": "#/components/schemas/')[1:]}
+    assert references <= set(schemas)
+    assert "HTTPValidationError" not in schemas
+
+
+def test_everything_has_a_title_and_a_summary_and_submitting_has_examples(document: dict[str, Any]) -> None:
+    assert document["info"]["title"] == "Gradprobe"
+    for name, operation in operations(document).items():
+        assert operation["summary"], name
+        assert operation["description"], name
+    body = document["paths"]["/experiments"]["post"]["requestBody"]["content"]["application/json"]
+    assert len(body["examples"]) >= 2
+
+
+def test_the_command_writes_the_document_to_the_file_it_is_given(tmp_path: Path) -> None:
+    openapi.main([str(tmp_path / "openapi.json")])
+
+    assert (tmp_path / "openapi.json").read_text(encoding="utf-8") == openapi.text()
