@@ -13,6 +13,8 @@ PROCESSES ?= auto
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq
 
 export GRADPROBE_DATA_DIRECTORY := $(DATA)
+# The compiled statistics are kept here for all processes of all tests.
+export NUMBA_CACHE_DIR := $(DATA)/compiled
 
 .PHONY: help demo up test check lint types contracts pytest openapi format test-compose data clean
 

@@ -12,7 +12,15 @@ from typing import Literal
 
 from gradprobe.spec import TensorName
 
-Tensor = Literal["weight_gradients", "output_gradients", "weights", "activations", "metrics", "evaluation"]
+Tensor = Literal[
+    "weight_gradients",
+    "clipped_weight_gradients",
+    "output_gradients",
+    "weights",
+    "activations",
+    "metrics",
+    "evaluation",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +59,12 @@ DISTRIBUTION = (MEAN_ABS, MEAN, STD, NORM, MAX_ABS, ZERO_FRACTION, NONFINITE_COU
 
 #: What is recorded of each tensor, in the order of a block's first axis.
 #: `weight_gradients`: ∂L/∂W, L the batch's mean loss, unscaled, before clipping.
+#: `clipped_weight_gradients`: the same after clipping; recorded where clipping is on.
 #: `output_gradients`: δ = ∂L/∂z per sample, z the layer's pre-activation output, the loss's 1/B undone.
 #: `weights`: W before the step. `activations`: φ(z), of the output layer its logits.
 STATISTICS: dict[Tensor, tuple[Statistic, ...]] = {
     "weight_gradients": DISTRIBUTION,
+    "clipped_weight_gradients": DISTRIBUTION,
     "output_gradients": DISTRIBUTION,
     "weights": (*DISTRIBUTION, UPDATE_RATIO),
     "activations": (MEAN, STD, SATURATED_FRACTION, DEAD_FRACTION),

@@ -21,6 +21,8 @@ from worker.reconcile import Reconciler
 _logger = logging.getLogger(__name__)
 
 settings = Settings()
+# Inherited by the children: code compiled once serves every later process on this machine.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_directory / "compiled"))
 app = celery_app(settings)
 
 
@@ -52,6 +54,7 @@ def train(experiment_id: str) -> None:
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _warm_up(**_: Any) -> None:
     executor = _executor()
+    executor.warm_up()
     signal.signal(signal.SIGUSR2, lambda *_: executor.stopping.set())
 
 

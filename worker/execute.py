@@ -21,6 +21,7 @@ from gradprobe.errors import (
     LeaseLost,
     WorkerStopping,
 )
+from gradprobe.probe import warm_up
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.state import Status
@@ -40,6 +41,8 @@ _logger = logging.getLogger(__name__)
 _THREADS_PAY_FROM = 50_000_000
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 
+
+__all__ = ["execute", "stopping", "warm_up"]
 
 #: Set when this process was asked to stop; a running experiment is then given back at its next iteration.
 stopping = threading.Event()

@@ -4,7 +4,8 @@ Shapes in this package: S recorded steps, L layers, N elements of a layer's tens
 """
 
 from gradprobe.probe.attach import Probe, attach
-from gradprobe.probe.drain import Measured
+from gradprobe.probe.collector import Measured
+from gradprobe.probe.native_collector import warm_up
 from gradprobe.probe.tap import Recording, Tap
 
-__all__ = ["Measured", "Probe", "Recording", "Tap", "attach"]
+__all__ = ["Measured", "Probe", "Recording", "Tap", "attach", "warm_up"]

@@ -1,8 +1,9 @@
 """Hooks, borrowed and never owned: attached in a context manager, removed in `finally`, writing to nothing of yours.
 
-This is the only file that registers hooks. A forward hook on each layer reads its output z and registers a hook on that
-tensor, which reads δ = ∂L/∂z on the way back; a forward hook on each activation reads h = φ(z). No hook returns
-anything, so values, gradients and random numbers are those of a run without them.
+This is the only file that registers hooks. A forward hook on each layer sees its output z and leaves a hook on the node
+of the autograd graph that made it: what arrives there on the way back is δ = ∂L/∂z, also where a later operation
+overwrites z. A forward hook on each activation sees h = φ(z). No hook returns anything, so values, gradients and random
+numbers are those of a run without them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradprobe.errors import UnsupportedModule
-from gradprobe.probe.drain import Measured, Rings, Rows, drain
-from gradprobe.probe.ring import Ring, rows_within
+from gradprobe.probe.collector import NOTHING, Captured, Collector, Measured, Moment
+from gradprobe.probe.native_collector import NativeCollector
+from gradprobe.probe.ring_collector import RingCollector
 from gradprobe.probe.saturation import NEEDS_INPUT
 from gradprobe.probe.tap import Recording, Tap
 
@@ -24,7 +26,8 @@ from gradprobe.probe.tap import Recording, Tap
 class Probe:
     """Measures a module while it trains: `arm`, forward, backward, `collect`, optimizer step, `collect_update`, repeat.
 
-    When `full`, call `drain`: it reduces all captured steps in bulk and brings the results to the host in one go.
+    Where gradients are clipped, `collect_clipped` comes between clipping and the optimizer's step. When `full`, call
+    `drain`: it brings what was measured to the host.
     """
 
     def __init__(self, taps: Sequence[Tap], recording: Recording, parameters: Sequence[nn.Parameter]) -> None:
@@ -35,119 +38,135 @@ class Probe:
         weights = [_weight(tap) for tap in taps]
         self._weights = [weight.detach() for weight in weights]
         measured = {id(weight) for weight in weights}
+        if len(measured) < len(weights):
+            raise UnsupportedModule("Two layers share one weight, so that neither has a gradient of its own.")
         self._gradients_of = [*weights, *(p for p in parameters if id(p) not in measured and p.requires_grad)]
-        self._armed = self._collected = False
-        self._outputs: dict[int, Tensor] = {}
-        self._deltas: dict[int, Tensor] = {}
-        self._activations: dict[int, Tensor] = {}
-        self._inputs: dict[int, Tensor] = {}
-        self._rows = Rows()
-        self._next_row = (0, False, False)
-        self._rings: Rings | None = None
+        self._moment: Moment | None = None
+        self._collected = False
+        self._scale = 1.0
         self._batch = 0
+        self._collector: Collector | None = None
+        self._forget()
+        self._keep_delta = [partial(self._deltas.__setitem__, index) for index in range(len(taps))]
 
     @property
     def full(self) -> bool:
-        """Whether the ring must be drained before the next step."""
-        return self._rings is not None and len(self._rows) >= self._rings.rows
+        """Whether it must be drained before the next step."""
+        return self._collector is not None and self._collector.full
 
-    def arm(self, step: int) -> bool:
-        """Begin a step; returns whether it is recorded. Raises UnsupportedModule on a full ring."""
+    def arm(self, step: int, gradient_scale: float = 1.0) -> bool:
+        """Begin a step; returns whether it is recorded.
+
+        `gradient_scale` is what the loss is multiplied by before the backward pass (mixed precision); the parameters'
+        gradients must be unscaled again before `collect`, δ is unscaled here.
+
+        Raises:
+            UnsupportedModule: when `full`.
+        """
         statistics, counts = self.recording.statistics_at(step), self.recording.histogram_at(step)
-        self._armed, self._collected = statistics or counts, False
-        if self._armed:
+        self._collected = False
+        self._moment = Moment(step, statistics, counts) if statistics or counts else None
+        if self._moment is not None:
             if self.full:
-                raise UnsupportedModule("The ring is full; drain it before the next step.")
-            for captured in (self._outputs, self._deltas, self._activations, self._inputs):
-                captured.clear()
-            self._next_row = (step, statistics, counts)
-        return self._armed
+                raise UnsupportedModule("There is no room for another step; drain it first.")
+            self._forget()
+            self._scale = gradient_scale
+        return self._moment is not None
 
     def collect(self) -> None:
-        """After the backward pass, before the optimizer: copy this step's tensors into the ring."""
-        if not self._armed:
+        """After the backward pass, before clipping and the optimizer: take this step's tensors.
+
+        Raises:
+            UnsupportedModule: for a layer or parameter that took no part in the step, or a batch of another size.
+        """
+        if self._moment is None:
             return
-        rings = self._rings or self._allocate()
-        row, batch = len(self._rows), len(self._ordered(self._outputs)[0])
-        if batch != self._batch:
-            raise UnsupportedModule(f"Batches of {self._batch} and then of {batch}; keep them of one size.")
-        rings.gradients.write(row, [_gradient(parameter) for parameter in self._gradients_of])
-        if rings.deltas is not None:
-            rings.deltas.write(row, self._ordered(self._deltas))
-        if rings.weights is not None:
-            rings.weights.write(row, self._weights)
-        if rings.activations is not None:
-            rings.activations.write(row, self._all_activations())
-        if rings.inputs is not None:
-            rings.inputs.write(row, self._ordered(self._outputs | self._inputs))
+        with torch.no_grad():
+            captured = self._captured()
+            if self._collector is None:
+                self._collector = self._choose(captured)
+            self._collector.collect(self._moment, captured, self._weights)
         # Only now: a step that was begun and not finished must not be reduced.
-        self._rows.begin(*self._next_row)
         self._collected = True
+
+    def collect_clipped(self) -> None:
+        """Between clipping and the optimizer's step: the weights' gradients as clipping left them."""
+        if self._collected and self._collector is not None and self._moment is not None and self._moment.statistics:
+            self._collector.collect_clipped([_gradient(p) for p in self._gradients_of[: len(self.taps)]])
 
     def collect_update(self) -> None:
         """After the optimizer's step: the weights as they are now, for the update ratio."""
-        if self._collected and self._rings is not None and self._rings.updated is not None:
-            self._rings.updated.write(len(self._rows) - 1, self._weights)
-        self._armed = self._collected = False
+        if self._collected and self._collector is not None:
+            with torch.no_grad():
+                self._collector.collect_update(self._weights)
+        self._moment, self._collected = None, False
+        self._forget()
 
     def drain(self) -> Measured:
-        """Reduce what was captured since the last drain and empty the ring."""
-        measured = drain(self._rings, self._rows, self.taps, self.recording.tensors, self._batch)
-        self._rows = Rows()
-        return measured
+        """Everything measured since the last drain, on the host."""
+        return NOTHING if self._collector is None else self._collector.drain()
 
     def on_output(self, index: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
         """Forward hook of layer `index`; raises UnsupportedModule for a layer that runs twice in one step."""
-        if not self._armed or not torch.is_grad_enabled():
+        if self._moment is None or not torch.is_grad_enabled():
             return
-        if index in self._outputs:
+        if self._ran[index]:
             raise UnsupportedModule(f"{self.taps[index].name} runs more than once in a step, which is not supported.")
-        self._outputs[index] = output.detach()
-        if output.requires_grad:
-            output.register_hook(partial(self._on_delta, index))
+        self._ran[index] = True
+        self._outputs[index] = self._inputs[index] = output
+        if output.grad_fn is not None:
+            # A function in C that stores its argument: no Python runs during the backward pass.
+            output.grad_fn.register_prehook(self._keep_delta[index])
 
     def on_activation(self, index: int, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         """Forward hook of the activation after layer `index`; raises UnsupportedModule for one that runs twice."""
-        if not self._armed or not torch.is_grad_enabled():
+        if self._moment is None or not torch.is_grad_enabled():
             return
         tap = self.taps[index]
-        if index in self._activations:
-            raise UnsupportedModule(f"The activation after {tap.name} runs more than once in a step; give each its own.")
-        self._activations[index] = output.detach()
-        if tap.activation_name in NEEDS_INPUT:
-            if output is inputs[0]:
-                raise UnsupportedModule(f"The activation after {tap.name} overwrites its input; use inplace=False.")
-            self._inputs[index] = inputs[0].detach()
+        if self._activated[index]:
+            raise UnsupportedModule(
+                f"The activation after {tap.name} runs more than once in a step; give each its own."
+            )
+        if output is inputs[0] and tap.activation_name in NEEDS_INPUT:
+            raise UnsupportedModule(f"The activation after {tap.name} overwrites its input; use inplace=False.")
+        self._activated[index] = True
+        self._outputs[index], self._inputs[index] = output, inputs[0]
 
-    def _on_delta(self, index: int, gradient: Tensor) -> None:
-        self._deltas[index] = gradient
+    def _forget(self) -> None:
+        count = len(self.taps)
+        self._outputs: list[Tensor | None] = [None] * count
+        self._inputs: list[Tensor | None] = [None] * count
+        self._ran = [False] * count
+        self._activated = [False] * count
+        if not hasattr(self, "_deltas"):
+            self._deltas: list[tuple[Tensor | None, ...] | None] = [None] * count
+        self._deltas[:] = [None] * count
 
-    def _ordered(self, captured: dict[int, Tensor]) -> list[Tensor]:
-        try:
-            return [captured[index] for index in range(len(self.taps))]
-        except KeyError as missing:
-            name = self.taps[missing.args[0]].name
-            raise UnsupportedModule(f"{name} took no part in this step; leave it out or freeze it.") from missing
+    def _captured(self) -> Captured:
+        outputs = [self._present(index, output) for index, output in enumerate(self._outputs)]
+        batch = len(outputs[0])
+        if self._batch and batch != self._batch:
+            raise UnsupportedModule(f"Batches of {self._batch} and then of {batch}; keep them of one size.")
+        self._batch = batch
+        return Captured(
+            gradients=[_gradient(parameter) for parameter in self._gradients_of],
+            deltas=[self._present(index, pair[0] if pair else None) for index, pair in enumerate(self._deltas)],
+            outputs=outputs,
+            inputs=[self._present(index, entry) for index, entry in enumerate(self._inputs)],
+            delta_scale=batch / self._scale,
+        )
 
-    def _all_activations(self) -> list[Tensor]:
-        return self._ordered(self._outputs | self._activations)
+    def _present(self, index: int, tensor: Tensor | None) -> Tensor:
+        if tensor is None:
+            name = self.taps[index].name
+            raise UnsupportedModule(f"{name} took no part in this step; leave it out or freeze it.")
+        return tensor
 
-    def _allocate(self) -> Rings:
-        wanted = self.recording.tensors
-        outputs = self._all_activations()
-        self._batch = outputs[0].shape[0]
-        gradients = [tuple(parameter.shape) for parameter in self._gradients_of]
-        weights = [tuple(weight.shape) for weight in self._weights] if "weights" in wanted else []
-        deltas = [tuple(tensor.shape) for tensor in self._ordered(self._deltas)] if "output_gradients" in wanted else []
-        activations = [tuple(tensor.shape) for tensor in outputs] if "activations" in wanted else []
-        inputs = activations if self._inputs else []
-        kinds = [gradients, weights, weights, deltas, activations, inputs]
-        elements = sum(torch.Size(shape).numel() for kind in kinds for shape in kind)
-        rows = rows_within(elements, sum(map(len, kinds)), self.recording.memory_mebibytes)
-        device = self._weights[0].device
-        rings = [Ring(kind, rows, device) if kind else None for kind in kinds[1:]]
-        self._rings = Rings(rows, Ring(gradients, rows, device), *rings)
-        return self._rings
+    def _choose(self, captured: Captured) -> Collector:
+        on_cpu = self._weights[0].device.type == "cpu"
+        wanted = self.recording.collector
+        kind = NativeCollector if on_cpu and wanted != "ring" else RingCollector
+        return kind(self.taps, self.recording, captured, self._weights)
 
 
 def _weight(tap: Tap) -> nn.Parameter:

@@ -15,7 +15,7 @@ Rule = Callable[[Tensor, Tensor], Tensor]
 
 SHARE = 0.05
 NEEDS_INPUT = frozenset({"gelu", "silu"})
-_SELU_FLOOR = 1.0507009873554805 * 1.6732632423543772
+SELU_FLOOR = 1.0507009873554805 * 1.6732632423543772
 
 
 def _never(output: Tensor, _input: Tensor) -> Tensor:
@@ -33,8 +33,8 @@ def _silu_slope(z: Tensor) -> Tensor:
 
 
 #: The largest slopes of GELU, at z = √2, and of SiLU, at z ≈ 2.3994.
-_GELU_LARGEST = float(_gelu_slope(torch.tensor(math.sqrt(2), dtype=torch.float64)))
-_SILU_LARGEST = float(_silu_slope(torch.tensor(2.3993572805154677, dtype=torch.float64)))
+GELU_LARGEST = float(_gelu_slope(torch.tensor(math.sqrt(2), dtype=torch.float64)))
+SILU_LARGEST = float(_silu_slope(torch.tensor(2.3993572805154677, dtype=torch.float64)))
 
 _RULES: dict[str, Rule] = {
     "sigmoid": lambda h, _: h * (1 - h) < SHARE * 0.25,
@@ -42,9 +42,9 @@ _RULES: dict[str, Rule] = {
     "relu": lambda h, _: h == 0,
     "prelu": _never,
     "elu": lambda h, _: h < SHARE - 1,
-    "selu": lambda h, _: h < (SHARE - 1) * _SELU_FLOOR,
-    "gelu": lambda _, z: _gelu_slope(z).abs() < SHARE * _GELU_LARGEST,
-    "silu": lambda _, z: _silu_slope(z).abs() < SHARE * _SILU_LARGEST,
+    "selu": lambda h, _: h < (SHARE - 1) * SELU_FLOOR,
+    "gelu": lambda _, z: _gelu_slope(z).abs() < SHARE * GELU_LARGEST,
+    "silu": lambda _, z: _silu_slope(z).abs() < SHARE * SILU_LARGEST,
     "softplus": lambda h, _: -torch.expm1(-h) < SHARE,
     "hardtanh": lambda h, _: h.abs() == 1,
     "identity": _never,

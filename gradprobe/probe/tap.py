@@ -1,6 +1,7 @@
 """What to measure, and when."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
@@ -26,6 +27,8 @@ class Recording:
     histograms_every: int = 25
     tensors: tuple[TensorName, ...] = TENSORS
     memory_mebibytes: int = 64
+    #: `auto` reduces each step at once on the CPU (`native`) and collects steps in a ring on any other device.
+    collector: Literal["auto", "ring"] = "auto"
 
     def statistics_at(self, step: int) -> bool:
         """Whether the statistics of this step are recorded."""

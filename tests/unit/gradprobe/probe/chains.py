@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -45,10 +46,10 @@ class Chain(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.inputs = name, sizes[0]
         with torch.random.fork_rng():
             torch.manual_seed(11)
-            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.activations = nn.ModuleList((make or ACTIVATIONS[name])() for _ in self.layers[1:])
         self.dropout = nn.Dropout(dropout)
 
@@ -85,7 +86,7 @@ class Loop:
         number = len(self.losses)
         for probe in self.probes:
             probe.arm(number)
-        images, labels = batch_at(number, self.chain.layers[0].in_features)
+        images, labels = batch_at(number, self.chain.inputs)
         loss = nn.functional.cross_entropy(self.chain(images), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -98,7 +99,9 @@ class Loop:
 
 
 @contextmanager
-def probed(chain: Chain, recording: Recording = EVERYTHING, optimizer: Optimizer = adam) -> Iterator[tuple[Loop, Probe]]:
+def probed(
+    chain: Chain, recording: Recording = EVERYTHING, optimizer: Optimizer = adam
+) -> Iterator[tuple[Loop, Probe]]:
     with attach(chain.taps(), recording, list(chain.parameters())) as probe:
         yield Loop(chain, probe, optimizer), probe
 

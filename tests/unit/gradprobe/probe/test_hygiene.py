@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -51,8 +50,10 @@ def bits(chain: Chain) -> bytes:
     return b"".join(parameter.detach().numpy().tobytes() for parameter in chain.parameters())
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("activation", "optimizer"),
+    [*((activation, "adam") for activation in ACTIVATIONS), *(("prelu", optimizer) for optimizer in OPTIMIZERS)],
+)
 def test_a_probe_changes_no_bit_of_losses_or_parameters(activation: str, optimizer: str) -> None:
     watched, alone = Chain(activation), Chain(activation)
     losses = train_with(watched, OPTIMIZERS[optimizer])
@@ -68,11 +69,10 @@ def test_random_numbers_are_left_alone() -> None:
         torch.manual_seed(3)
         losses.append(train(Chain("relu", dropout=0.3), OPTIMIZERS["adam"]))
     assert losses[0] == losses[1]
-    before = torch.get_rng_state(), random.getstate(), np.random.default_rng, np.random.get_state()[1].tobytes()  # noqa: NPY002
+    before = torch.get_rng_state(), random.getstate()
     measure(Chain("gelu"))
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
-    assert before[3] == np.random.get_state()[1].tobytes()  # noqa: NPY002
 
 
 def hooks_of(module: nn.Module) -> Iterator[object]:

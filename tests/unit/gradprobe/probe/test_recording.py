@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gradprobe.probe import Recording, reduce
 from gradprobe.probe.ring import Ring, rows_within
+from gradprobe.probe.ring_collector import RingCollector
 from gradprobe.spec import TENSORS, TensorName
 from gradprobe.statistics import HISTOGRAM_TENSORS, STATISTICS, names
 from tests.unit.gradprobe.probe.chains import EVERYTHING, Chain, assert_same, batch_at, join, measure, probed
@@ -44,9 +45,7 @@ def test_what_is_recorded_is_what_is_scheduled(
 def test_a_sparse_series_is_the_dense_ones_part(every: int) -> None:
     dense, sparse = measure(Chain("gelu")), measure(Chain("gelu"), Recording(every, every))
     for tensor in TENSORS:
-        np.testing.assert_array_equal(
-            dense.statistics[tensor].values[:, :, ::every], sparse.statistics[tensor].values
-        )
+        np.testing.assert_array_equal(dense.statistics[tensor].values[:, :, ::every], sparse.statistics[tensor].values)
     for counted in HISTOGRAM_TENSORS:
         np.testing.assert_array_equal(dense.counts[counted].dense()[::every], sparse.counts[counted].dense())
 
@@ -78,13 +77,39 @@ def test_a_step_that_is_not_finite_changes_no_bit_of_the_others(drains: set[int]
     assert together[-1].tolist() == [0, 0, 0, 1, 0, 0]
 
 
+def ring(mebibytes: int = 64) -> Recording:
+    return Recording(1, 1, memory_mebibytes=mebibytes, collector="ring")
+
+
 def test_a_net_too_large_for_the_ring_is_reduced_step_by_step() -> None:
     sizes = (5, 400, 400, 3)
-    with probed(Chain("tanh", sizes=sizes), Recording(1, 1, memory_mebibytes=1)) as (loop, probe):
+    with probed(Chain("tanh", sizes=sizes), ring(1)) as (loop, probe):
         loop.step()
         assert probe.full
-    small = measure(Chain("tanh", sizes=sizes), Recording(1, 1, memory_mebibytes=1), 5)
-    assert_same(small, measure(Chain("tanh", sizes=sizes), Recording(1, 1, memory_mebibytes=64), 5))
+    assert_same(measure(Chain("tanh", sizes=sizes), ring(1), 5), measure(Chain("tanh", sizes=sizes), ring(), 5))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "silu", "leaky_relu"])
+def test_both_collectors_measure_the_same(activation: str) -> None:
+    native = measure(Chain(activation), Recording(2, 3), 30)
+    rings = measure(Chain(activation), Recording(2, 3, collector="ring"), 30)
+    assert native.steps.tolist() == rings.steps.tolist()
+    np.testing.assert_allclose(native.gradient_norm, rings.gradient_norm, rtol=1e-6)
+    for name, block in rings.statistics.items():
+        np.testing.assert_allclose(native.statistics[name].values, block.values, rtol=2e-6, atol=1e-9, err_msg=name)
+    assert native.counts.keys() == rings.counts.keys()
+    for counted, counts in rings.counts.items():
+        assert native.counts[counted].steps.tolist() == counts.steps.tolist()
+        assert np.array_equal(native.counts[counted].dense(), counts.dense())
+
+
+def test_a_huge_net_takes_the_native_collector_no_memory_of_its_size() -> None:
+    sizes = (5, 1000, 1000, 3)
+    with probed(Chain("tanh", sizes=sizes), Recording(1, 1, memory_mebibytes=1)) as (loop, probe):
+        loop.step()
+        assert not probe.full
+    small = measure(Chain("tanh", sizes=sizes), Recording(1, 1, memory_mebibytes=1), 12)
+    assert_same(small, measure(Chain("tanh", sizes=sizes), Recording(1, 1), 12))
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**5), st.integers(1, 4096))
@@ -97,12 +122,13 @@ def test_rows_stay_within_the_memory_bound(elements: int, tensors: int, mebibyte
 
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
 def test_a_probes_rings_stay_within_the_memory_bound(activation: str) -> None:
-    with probed(Chain(activation, sizes=(5, 60, 60, 3)), Recording(memory_mebibytes=2)) as (loop, probe):
+    with probed(Chain(activation, sizes=(5, 60, 60, 3)), ring(2)) as (loop, probe):
         loop.step()
-        rings = probe._rings
-        assert rings is not None
-        kinds = [rings.gradients, rings.weights, rings.updated, rings.deltas, rings.activations, rings.inputs]
-        used = sum(ring.buffer.numel() * 4 for ring in kinds if ring is not None)
+        collector = probe._collector
+        assert isinstance(collector, RingCollector)
+        rings = collector._rings
+        kinds = [rings.gradients, rings.weights, rings.updated, rings.deltas, rings.outputs, rings.inputs]
+        used = sum(kind.buffer.numel() * 4 for kind in kinds if kind is not None)
         assert 2**20 < used <= 2 * 2**20
 
 

@@ -27,7 +27,10 @@ class Twice(Chain):
 
 
 def test_a_layer_used_twice_in_a_step() -> None:
-    with probed(Twice(sizes=(5, 4, 4, 3))) as (loop, _), pytest.raises(UnsupportedModule, match="layer2 runs more than"):
+    with (
+        probed(Twice(sizes=(5, 4, 4, 3))) as (loop, _),
+        pytest.raises(UnsupportedModule, match="layer2 runs more than"),
+    ):
         loop.step()
 
 
@@ -47,7 +50,10 @@ def test_a_frozen_layer() -> None:
 
 
 def test_a_module_without_weight() -> None:
-    with pytest.raises(UnsupportedModule, match="relu has no trainable weight"), attach([Tap("relu", nn.ReLU())], EVERYTHING):
+    with (
+        pytest.raises(UnsupportedModule, match="relu has no trainable weight"),
+        attach([Tap("relu", nn.ReLU())], EVERYTHING),
+    ):
         pass
 
 

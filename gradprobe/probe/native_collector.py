@@ -1,0 +1,239 @@
+"""The collector for the CPU: each step is reduced at once, in one compiled pass over the tensors where they lie.
+
+Memory does not grow with the net's tensors: kept are a few numbers a layer and step, sparse counts, and one copy of
+the weights for the update ratio.
+"""
+
+from collections.abc import Sequence
+from math import log1p, sqrt
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gradprobe.blocks import CountsBlock, StatisticsBlock
+from gradprobe.histogram import BINS
+from gradprobe.probe import native, saturation
+from gradprobe.probe.collector import NOTHING, Captured, Measured, Moment
+from gradprobe.probe.tap import Recording, Tap
+from gradprobe.statistics import STATISTICS
+from gradprobe.statistics import Tensor as TensorName
+
+_MAXIMUM_ROWS = 256
+_BYTES_PER_COUNT = 6  # a uint16 bin and a uint32 count
+
+
+class Addresses:
+    """Where a kind's tensors lie in this step: float32, contiguous, one after another in `of`, with their `sizes`."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.of = np.zeros(len(tensors), np.int64)
+        self.sizes = np.array([tensor.numel() for tensor in tensors], np.int64)
+        self._alive: Sequence[Tensor] = ()
+
+    def set(self, tensors: Sequence[Tensor]) -> None:
+        """Point to these; ones of another layout or type are copied first."""
+        if not all(tensor.is_contiguous() and tensor.dtype is torch.float32 for tensor in tensors):
+            tensors = [tensor.to(torch.float32).contiguous() for tensor in tensors]
+        self._alive = tensors  # a copy must outlive the pass over its address
+        self.of[:] = [tensor.data_ptr() for tensor in tensors]
+
+
+class SparseCounts:
+    """Histograms of one kind of tensor, step after step, in one pair of arrays."""
+
+    def __init__(self, sizes: npt.NDArray[np.int64], rows: int, bytes_wanted: int) -> None:
+        self.worst = int(np.minimum(sizes, BINS).sum())
+        entries = max(self.worst, min(self.worst * rows, bytes_wanted // _BYTES_PER_COUNT))
+        self.bins = np.empty(entries, np.uint16)
+        self.counts = np.empty(entries, np.uint32)
+        self.lengths = np.zeros((rows, len(sizes)), np.uint16)
+        self.used = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the next step could need more than is left."""
+        return self.used + self.worst > len(self.bins)
+
+    def take(self, steps: npt.NDArray[np.int64]) -> CountsBlock:
+        """All of it, as a block; empty afterwards."""
+        starts = np.concatenate([[0], np.cumsum(self.lengths[: len(steps)].ravel(), dtype=np.int64)])
+        block = CountsBlock(
+            steps, self.lengths.shape[1], starts, self.bins[: self.used].copy(), self.counts[: self.used].copy()
+        )
+        self.used = 0
+        return block
+
+
+class NativeCollector:
+    """Reduces each step as it comes. Made for the shapes of the first step's tensors."""
+
+    def __init__(
+        self, taps: Sequence[Tap], recording: Recording, captured: Captured, weights: Sequence[Tensor]
+    ) -> None:
+        self._wanted = recording.tensors
+        layers = len(taps)
+        self._gradients = Addresses(captured.gradients)
+        self._weight_gradients = Addresses(captured.gradients[:layers])
+        self._deltas = Addresses(captured.deltas)
+        self._outputs, self._inputs = Addresses(captured.outputs), Addresses(captured.inputs)
+        self._weights = Addresses(weights)
+        self._shapes = np.array([_batch_units_positions(tensor) for tensor in captured.outputs], np.int64)
+        rules = [_rule(tap.activation_name, tap.negative_slope) for tap in taps]
+        self._rules = np.array([rule for rule, _ in rules], np.int64)
+        self._thresholds = np.array([threshold for _, threshold in rules], np.float32)
+        self._before = np.empty(int(self._weights.sizes.sum()) if "weights" in self._wanted else 0, np.float32)
+        self._table = np.zeros(BINS, np.uint32)
+        self._scratch = np.empty(int(self._deltas.sizes.max()), np.float32)
+        self._allocate(layers, recording)
+        self._steps: list[int] = []
+        self._counted_steps: list[int] = []
+        self._row = -1
+
+    def _allocate(self, layers: int, recording: Recording) -> None:
+        kinds: list[TensorName] = [*self._wanted, "clipped_weight_gradients"]
+        memory = recording.memory_mebibytes * 1024 * 1024
+        per_row = 8 * layers * sum(len(STATISTICS[kind]) for kind in kinds)
+        self._rows = max(1, min(_MAXIMUM_ROWS, memory // 2 // per_row))
+        # One row more: what a step writes that wants a histogram alone, and nobody reads.
+        self._out = {kind: np.empty((self._rows + 1, len(STATISTICS[kind]), layers), np.float64) for kind in kinds}
+        self._gradient_norm = np.empty(self._rows + 1, np.float64)
+        self._clipped = False
+        sizes = {"weight_gradients": self._weight_gradients.sizes, "output_gradients": self._deltas.sizes}
+        self._counts: dict[TensorName, SparseCounts] = {
+            kind: SparseCounts(sizes[kind], self._rows, memory // 4) for kind in self._wanted if kind in sizes
+        }
+        self._no_counts = SparseCounts(self._deltas.sizes, 1, 0)
+
+    @property
+    def full(self) -> bool:
+        """Whether rows or room for counts could run out with the next step."""
+        rows = max(len(self._steps), len(self._counted_steps))
+        return rows >= self._rows or any(counts.full for counts in self._counts.values())
+
+    def collect(self, moment: Moment, captured: Captured, weights: Sequence[Tensor]) -> None:
+        """Reduce one step's gradients, δ, activations and weights."""
+        self._row = len(self._steps) if moment.statistics else self._rows
+        self._gradients.set(captured.gradients)
+        self._weight_gradients.of[:] = self._gradients.of[: len(self._weight_gradients.of)]
+        if "weight_gradients" in self._wanted:
+            self._measure("weight_gradients", self._weight_gradients, 1.0, moment.counts)
+        if "output_gradients" in self._wanted:
+            self._deltas.set(captured.deltas)
+            self._measure("output_gradients", self._deltas, captured.delta_scale, moment.counts)
+        if moment.statistics:
+            self._gradient_norm[self._row] = sqrt(native.square_sum(self._gradients.of, self._gradients.sizes))
+            self._measure_activations(captured)
+            self._measure_weights(weights)
+            self._steps.append(moment.step)
+        if moment.counts:
+            self._counted_steps.append(moment.step)
+
+    def _measure(self, kind: TensorName, addresses: Addresses, scale: float, counting: bool) -> None:
+        counting = counting and kind in self._counts
+        sparse = self._counts[kind] if counting else self._no_counts
+        used, row = sparse.used, len(self._counted_steps) if counting else 0
+        sparse.used += native.measure(
+            addresses.of,
+            addresses.sizes,
+            scale,
+            self._out[kind][self._row],
+            counting,
+            self._table,
+            self._scratch,
+            sparse.bins[used:],
+            sparse.counts[used:],
+            sparse.lengths[row],
+        )
+
+    def _measure_activations(self, captured: Captured) -> None:
+        if "activations" in self._wanted:
+            self._outputs.set(captured.outputs)
+            self._inputs.set(captured.inputs)
+            native.activations(
+                self._outputs.of,
+                self._inputs.of,
+                self._shapes,
+                self._rules,
+                self._thresholds,
+                self._out["activations"][self._row],
+            )
+
+    def _measure_weights(self, weights: Sequence[Tensor]) -> None:
+        if "weights" in self._wanted:
+            self._weights.set(weights)
+            self._measure("weights", self._weights, 1.0, False)
+            native.keep(self._weights.of, self._weights.sizes, self._before)
+
+    def collect_clipped(self, gradients: Sequence[Tensor]) -> None:
+        """Reduce the gradients that clipping left."""
+        self._clipped = True
+        self._weight_gradients.set(gradients)
+        self._measure("clipped_weight_gradients", self._weight_gradients, 1.0, False)
+
+    def collect_update(self, weights: Sequence[Tensor]) -> None:
+        """The update ratio, from the weights after the optimizer's step."""
+        if "weights" in self._wanted and self._row < self._rows:
+            self._weights.set(weights)
+            native.update_ratios(
+                self._weights.of, self._weights.sizes, self._before, self._out["weights"][self._row, -1]
+            )
+
+    def drain(self) -> Measured:
+        """Everything since the last drain, [statistic, layer, step] float32."""
+        if not self._steps and not self._counted_steps:
+            return NOTHING
+        steps = np.array(self._steps, np.int64)
+        count = len(steps)
+        kinds = [kind for kind in self._out if kind != "clipped_weight_gradients" or self._clipped]
+        with np.errstate(over="ignore"):  # a norm beyond float32's range is stored as infinite, and told as such
+            statistics = {
+                kind: StatisticsBlock(
+                    steps, np.ascontiguousarray(self._out[kind][:count].transpose(1, 2, 0), np.float32)
+                )
+                for kind in kinds
+                if count
+            }
+            gradient_norm = self._gradient_norm[:count].astype(np.float32)
+        counted = np.array(self._counted_steps, np.int64)
+        counts = {kind: sparse.take(counted) for kind, sparse in self._counts.items() if len(counted)}
+        self._steps, self._counted_steps = [], []
+        return Measured(steps, statistics, counts, gradient_norm)
+
+
+def warm_up() -> None:
+    """Compile what a step needs, or load it from the cache, so that the first experiment does not wait for it."""
+    layer = torch.nn.Linear(2, 2)
+    taps = [Tap("layer1", layer)]
+    weight = layer.weight.detach()
+    captured = Captured([weight], [weight], [weight], [weight], 2.0)
+    collector = NativeCollector(taps, Recording(), captured, [weight])
+    collector.collect(Moment(0, True, True), captured, [weight])
+    collector.collect_update([weight])
+    collector.drain()
+
+
+def _batch_units_positions(tensor: Tensor) -> tuple[int, int, int]:
+    batch, units = tensor.shape[0], tensor.shape[1]
+    return batch, units, tensor.numel() // (batch * units)
+
+
+_RULES: dict[str, tuple[int, float]] = {
+    "sigmoid": (native.SIGMOID, 0.0),
+    "tanh": (native.TANH, 0.0),
+    "relu": (native.EQUAL_ZERO, 0.0),
+    "elu": (native.BELOW, saturation.SHARE - 1),
+    "selu": (native.BELOW, (saturation.SHARE - 1) * saturation.SELU_FLOOR),
+    "gelu": (native.GELU, saturation.SHARE * saturation.GELU_LARGEST),
+    "silu": (native.SILU, saturation.SHARE * saturation.SILU_LARGEST),
+    "softplus": (native.BELOW, -log1p(-saturation.SHARE)),
+    "hardtanh": (native.ABSOLUTE_ONE, 0.0),
+}
+
+
+def _rule(activation: str, negative_slope: float) -> tuple[int, float]:
+    """The kernel's number for `saturation.rule`, and its threshold."""
+    if activation == "leaky_relu" and negative_slope < saturation.SHARE:
+        return (native.BELOW, 0.0) if negative_slope else (native.EQUAL_ZERO, 0.0)
+    return _RULES.get(activation, (native.NEVER, 0.0))

@@ -1,0 +1,107 @@
+"""Migrations on both databases: up, down and up again, to exactly the tables that the code speaks of."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+from sqlalchemy.engine import URL, make_url
+
+from gradprobe.errors import DatabaseUnavailable, SchemaOutOfDate
+from gradprobe.store import migrate
+from gradprobe.store.database import Database
+from gradprobe.store.tables import metadata
+from tests.integration.store.transactions import Store
+
+UPGRADE = """
+import sys
+from sqlalchemy.engine import make_url
+from gradprobe.store import migrate
+print("ready", flush=True)
+sys.stdin.readline()
+print(migrate.upgrade(make_url(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def empty(empty_database_url: str) -> Iterator[Database]:
+    """A database that was never migrated."""
+    database = Database(make_url(empty_database_url))
+    yield database
+    database.close()
+
+
+def tables(database: Database) -> set[str]:
+    with database.read() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def test_up_down_and_up_again(empty: Database) -> None:
+    assert tables(empty) == set()
+    assert migrate.upgrade(empty.url) == migrate.head()
+    assert tables(empty) == {"experiments", "experiment_tags", "blocks", "alembic_version"}
+    migrate.require_head(empty)
+    identifier = Store(empty).create({"tags": {"a": "b"}}).id
+
+    assert migrate.downgrade(empty.url, "base") == "base"
+    assert tables(empty) == {"alembic_version"}
+    with pytest.raises(SchemaOutOfDate, match=f"schema none, this release needs {migrate.head()}"):
+        migrate.require_head(empty)
+
+    assert migrate.upgrade(empty.url) == migrate.head()
+    assert Store(empty).create().id > identifier
+
+
+def test_an_upgrade_of_what_is_up_to_date_changes_nothing(store: Store) -> None:
+    created = store.create({"name": "kept"})
+    assert migrate.upgrade(store.database.url) == migrate.head()
+    assert store.get(created.id) == created
+
+
+def test_the_migrated_schema_is_the_one_that_the_code_speaks_of(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True, "target_metadata": metadata}
+        )
+        assert compare_metadata(context, metadata) == []
+        for table in metadata.sorted_tables:
+            inspector = inspect(connection)
+            assert inspector.get_pk_constraint(table.name)["constrained_columns"] == list(
+                table.primary_key.columns.keys()
+            )
+            rules = [key["options"].get("ondelete") for key in inspector.get_foreign_keys(table.name)]
+            assert rules == [key.ondelete for key in table.foreign_key_constraints]
+
+
+def test_several_upgrades_at_once(empty_database_url: str) -> None:
+    """As services that start together would: each of them reaches the head, none fails."""
+    command = [sys.executable, "-c", UPGRADE, empty_database_url]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(4)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), answers
+    assert [out.strip() for out, _ in answers] == [migrate.head()] * len(processes)
+    database = Database(make_url(empty_database_url))
+    migrate.require_head(database)
+    database.close()
+
+
+def test_a_migration_that_fails_leaves_nothing(empty: Database) -> None:
+    with pytest.raises(Exception, match="no-such-revision"):
+        migrate.upgrade(empty.url, "no-such-revision")
+    assert tables(empty) == set()
+
+
+def test_a_server_that_does_not_answer() -> None:
+    with pytest.raises(DatabaseUnavailable):
+        migrate.upgrade(URL.create("postgresql+psycopg", "me", "p", "127.0.0.1", 1, "db"))
