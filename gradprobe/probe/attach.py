@@ -9,7 +9,7 @@ numbers are those of a run without them.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,8 @@ class Probe:
         self._scale = 1.0
         self._batch = 0
         self._collector: Collector | None = None
+        self._needs_input = any(tap.activation_name in NEEDS_INPUT for tap in taps)
+        self._deltas: list[tuple[Tensor | None, ...] | None] = [None] * len(taps)
         self._forget()
         self._keep_delta = [partial(self._deltas.__setitem__, index) for index in range(len(taps))]
 
@@ -106,10 +108,13 @@ class Probe:
         """Everything measured since the last drain, on the host."""
         return NOTHING if self._collector is None else self._collector.drain()
 
-    def on_output(self, index: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        """Forward hook of layer `index`; raises UnsupportedModule for a layer that runs twice in one step."""
-        if self._moment is None or not torch.is_grad_enabled():
-            return
+    @property
+    def armed(self) -> bool:
+        """Whether the forward pass that runs now is to be measured."""
+        return self._moment is not None and not self._collected and torch.is_grad_enabled()
+
+    def see_output(self, index: int, output: Tensor) -> None:
+        """Layer `index` has computed z. Raises UnsupportedModule for a layer that runs twice in one step."""
         if self._ran[index]:
             raise UnsupportedModule(f"{self.taps[index].name} runs more than once in a step, which is not supported.")
         self._ran[index] = True
@@ -118,54 +123,50 @@ class Probe:
             # A function in C that stores its argument: no Python runs during the backward pass.
             output.grad_fn.register_prehook(self._keep_delta[index])
 
-    def on_activation(self, index: int, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Forward hook of the activation after layer `index`; raises UnsupportedModule for one that runs twice."""
-        if self._moment is None or not torch.is_grad_enabled():
-            return
+    def see_activation(self, index: int, entry: Tensor, output: Tensor) -> None:
+        """The activation after layer `index` has computed h. Raises UnsupportedModule for one that runs twice."""
         tap = self.taps[index]
         if self._activated[index]:
             raise UnsupportedModule(
                 f"The activation after {tap.name} runs more than once in a step; give each its own."
             )
-        if output is inputs[0] and tap.activation_name in NEEDS_INPUT:
+        if output is entry and tap.activation_name in NEEDS_INPUT:
             raise UnsupportedModule(f"The activation after {tap.name} overwrites its input; use inplace=False.")
         self._activated[index] = True
-        self._outputs[index], self._inputs[index] = output, inputs[0]
+        self._outputs[index], self._inputs[index] = output, entry
 
     def _forget(self) -> None:
         count = len(self.taps)
         self._outputs: list[Tensor | None] = [None] * count
         self._inputs: list[Tensor | None] = [None] * count
-        self._ran = [False] * count
-        self._activated = [False] * count
-        if not hasattr(self, "_deltas"):
-            self._deltas: list[tuple[Tensor | None, ...] | None] = [None] * count
+        self._ran, self._activated = [False] * count, [False] * count
         self._deltas[:] = [None] * count
 
     def _captured(self) -> Captured:
-        outputs = [self._present(index, output) for index, output in enumerate(self._outputs)]
-        batch = len(outputs[0])
+        outputs = self._all_present(self._outputs)
+        batch = outputs[0].shape[0]
         if self._batch and batch != self._batch:
             raise UnsupportedModule(f"Batches of {self._batch} and then of {batch}; keep them of one size.")
         self._batch = batch
         return Captured(
             gradients=[_gradient(parameter) for parameter in self._gradients_of],
-            deltas=[self._present(index, pair[0] if pair else None) for index, pair in enumerate(self._deltas)],
+            deltas=self._all_present([pair[0] if pair else None for pair in self._deltas]),
             outputs=outputs,
-            inputs=[self._present(index, entry) for index, entry in enumerate(self._inputs)],
+            inputs=self._all_present(self._inputs) if self._needs_input else outputs,
             delta_scale=batch / self._scale,
         )
 
-    def _present(self, index: int, tensor: Tensor | None) -> Tensor:
-        if tensor is None:
-            name = self.taps[index].name
+    def _all_present(self, tensors: list[Tensor | None]) -> list[Tensor]:
+        present = [tensor for tensor in tensors if tensor is not None]
+        if len(present) < len(tensors):
+            name = next(tap.name for tap, tensor in zip(self.taps, tensors, strict=True) if tensor is None)
             raise UnsupportedModule(f"{name} took no part in this step; leave it out or freeze it.")
-        return tensor
+        return present
 
     def _choose(self, captured: Captured) -> Collector:
-        on_cpu = self._weights[0].device.type == "cpu"
-        wanted = self.recording.collector
-        kind = NativeCollector if on_cpu and wanted != "ring" else RingCollector
+        # The compiled pass reads memory by its address, which only the CPU's and only dense tensors have.
+        readable = all(weight.device.type == "cpu" and weight.is_contiguous() for weight in self._weights)
+        kind = NativeCollector if readable and self.recording.collector != "ring" else RingCollector
         return kind(self.taps, self.recording, captured, self._weights)
 
 
@@ -184,22 +185,55 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
     return parameter.grad
 
 
+def _on_output(probe: Probe, index: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    if probe.armed:
+        probe.see_output(index, output)
+
+
+def _on_activation(probe: Probe, index: int, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    if probe.armed:
+        probe.see_activation(index, inputs[0], output)
+
+
+@runtime_checkable
+class Observable(Protocol):
+    """A module with hook points of its own: it tells its `observers` what each layer computes, where one is `armed`.
+
+    Cheaper than hooks, which make every call of a module slower, also in steps that are not recorded.
+    """
+
+    observers: list[Probe]
+
+
 @contextmanager
-def attach(taps: Sequence[Tap], recording: Recording, parameters: Sequence[nn.Parameter] = ()) -> Iterator[Probe]:
+def attach(
+    taps: Sequence[Tap],
+    recording: Recording,
+    parameters: Sequence[nn.Parameter] = (),
+    observable: Observable | None = None,
+) -> Iterator[Probe]:
     """Measure these layers while the block runs; every hook is gone after it, also when it raises.
 
-    `parameters` are all that count towards the global gradient norm; the layers' weights always do.
+    `parameters` are all that count towards the global gradient norm; the layers' weights always do. `observable` is the
+    module that the taps belong to, if it has hook points of its own; any other module gets forward hooks.
 
     Raises:
         UnsupportedModule: for a layer that can't be measured without changing what it measures.
     """
     probe = Probe(taps, recording, parameters)
+    if observable is not None:
+        observable.observers.append(probe)
+        try:
+            yield probe
+        finally:
+            observable.observers.remove(probe)
+        return
     handles: list[RemovableHandle] = []
     try:
         for index, tap in enumerate(taps):
-            handles.append(tap.layer.register_forward_hook(partial(probe.on_output, index)))
+            handles.append(tap.layer.register_forward_hook(partial(_on_output, probe, index)))
             if tap.activation is not None:
-                handles.append(tap.activation.register_forward_hook(partial(probe.on_activation, index)))
+                handles.append(tap.activation.register_forward_hook(partial(_on_activation, probe, index)))
         yield probe
     finally:
         for handle in handles:

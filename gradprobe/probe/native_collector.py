@@ -34,7 +34,7 @@ class Addresses:
 
     def set(self, tensors: Sequence[Tensor]) -> None:
         """Point to these; ones of another layout or type are copied first."""
-        if not all(tensor.is_contiguous() and tensor.dtype is torch.float32 for tensor in tensors):
+        if not all([tensor.is_contiguous() and tensor.dtype is torch.float32 for tensor in tensors]):  # noqa: C419 - faster
             tensors = [tensor.to(torch.float32).contiguous() for tensor in tensors]
         self._alive = tensors  # a copy must outlive the pass over its address
         self.of[:] = [tensor.data_ptr() for tensor in tensors]
@@ -79,6 +79,7 @@ class NativeCollector:
         self._deltas = Addresses(captured.deltas)
         self._outputs, self._inputs = Addresses(captured.outputs), Addresses(captured.inputs)
         self._weights = Addresses(weights)
+        self._weights.set(weights)  # once: an optimizer writes into the same memory
         self._shapes = np.array([_batch_units_positions(tensor) for tensor in captured.outputs], np.int64)
         rules = [_rule(tap.activation_name, tap.negative_slope) for tap in taps]
         self._rules = np.array([rule for rule, _ in rules], np.int64)
@@ -150,7 +151,10 @@ class NativeCollector:
     def _measure_activations(self, captured: Captured) -> None:
         if "activations" in self._wanted:
             self._outputs.set(captured.outputs)
-            self._inputs.set(captured.inputs)
+            if captured.inputs is captured.outputs:
+                self._inputs.of[:] = self._outputs.of
+            else:
+                self._inputs.set(captured.inputs)
             native.activations(
                 self._outputs.of,
                 self._inputs.of,
@@ -162,7 +166,6 @@ class NativeCollector:
 
     def _measure_weights(self, weights: Sequence[Tensor]) -> None:
         if "weights" in self._wanted:
-            self._weights.set(weights)
             self._measure("weights", self._weights, 1.0, False)
             native.keep(self._weights.of, self._weights.sizes, self._before)
 
@@ -175,7 +178,6 @@ class NativeCollector:
     def collect_update(self, weights: Sequence[Tensor]) -> None:
         """The update ratio, from the weights after the optimizer's step."""
         if "weights" in self._wanted and self._row < self._rows:
-            self._weights.set(weights)
             native.update_ratios(
                 self._weights.of, self._weights.sizes, self._before, self._out["weights"][self._row, -1]
             )
