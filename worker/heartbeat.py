@@ -40,6 +40,10 @@ class Heartbeat:
             except DatabaseUnavailable as error:
                 _logger.warning("heartbeat of %s failed: %s", self._lease.experiment_id, error)
                 continue
+            except Exception:
+                # A heartbeat that dies in silence would cost the lease: another round may go well.
+                _logger.exception("heartbeat of %s failed", self._lease.experiment_id)
+                continue
             if cancelled:
                 self._verdict = ExperimentCancelled
                 return

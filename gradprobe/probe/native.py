@@ -261,18 +261,42 @@ def square_sum(addresses: Pointers, sizes: Pointers) -> float:
 
 
 @_compiled
+def _changes(now: npt.NDArray[np.float32], then: npt.NDArray[np.float32]) -> tuple[float, float]:
+    changed = norm = 0.0
+    for i in range(now.shape[0]):
+        old = np.float64(then[i])
+        difference = np.float64(now[i]) - old
+        changed += difference * difference
+        norm += old * old
+    return changed, norm
+
+
+@_compiled
+def _changes_of_finite(now: npt.NDArray[np.float32], then: npt.NDArray[np.float32]) -> tuple[float, float]:
+    changed = norm = 0.0
+    finite = 0
+    for i in range(now.shape[0]):
+        old = np.float64(then[i])
+        if math.isfinite(old):
+            finite += 1
+            changed += (np.float64(now[i]) - old) ** 2
+            norm += old * old
+    return (changed, norm) if finite else (np.nan, np.nan)
+
+
+@_compiled
 def update_ratios(addresses: Pointers, sizes: Pointers, before: npt.NDArray[np.float32], out: Doubles) -> None:
-    """‖W − before‖ / ‖before‖ of each tensor [L] into out [L]; `before` holds the old ones end to end."""
+    """‖W − before‖ / ‖before‖ of each tensor [L] into out [L]; `before` holds the old ones end to end.
+
+    Over the elements finite before; 0 where both norms are 0; NaN where no element was finite.
+    """
     offset = 0
     for layer in range(addresses.shape[0]):
         now = _floats(addresses[layer], sizes[layer])
         then = before[offset : offset + sizes[layer]]
-        changed = norm = 0.0
-        for i in range(sizes[layer]):
-            old = np.float64(then[i])
-            difference = np.float64(now[i]) - old
-            changed += difference * difference
-            norm += old * old
+        changed, norm = _changes(now, then)
+        if not math.isfinite(norm):
+            changed, norm = _changes_of_finite(now, then)
         out[layer] = 0.0 if changed == 0.0 else math.sqrt(changed) / math.sqrt(norm)
         offset += sizes[layer]
 
@@ -334,13 +358,14 @@ def activations(
         saturated = 0
         if rules[layer] != NEVER:
             for i in range(size):
-                saturated += _saturated(rules[layer], thresholds[layer], h[i], z[i])
+                if math.isfinite(h[i]):
+                    saturated += _saturated(rules[layer], thresholds[layer], h[i], z[i])
         finite = size - row[6]
         out[2, layer] = saturated / finite if finite else np.nan
         alive = 0
         for unit in range(units):
             alive += _alive(h, batch, units, positions, unit)
-        out[3, layer] = (units - alive) / units
+        out[3, layer] = (units - alive) / units if finite else np.nan
 
 
 @_compiled

@@ -81,7 +81,7 @@ class NativeCollector:
         self._weights = Addresses(weights)
         self._weights.set(weights)  # once: an optimizer writes into the same memory
         self._shapes = np.array([_batch_units_positions(tensor) for tensor in captured.outputs], np.int64)
-        rules = [_rule(tap.activation_name, tap.negative_slope) for tap in taps]
+        rules = [native_rule(tap.activation_name, tap.negative_slope) for tap in taps]
         self._rules = np.array([rule for rule, _ in rules], np.int64)
         self._thresholds = np.array([threshold for _, threshold in rules], np.float32)
         self._before = np.empty(int(self._weights.sizes.sum()) if "weights" in self._wanted else 0, np.float32)
@@ -234,7 +234,7 @@ _RULES: dict[str, tuple[int, float]] = {
 }
 
 
-def _rule(activation: str, negative_slope: float) -> tuple[int, float]:
+def native_rule(activation: str, negative_slope: float) -> tuple[int, float]:
     """The kernel's number for `saturation.rule`, and its threshold."""
     if activation == "leaky_relu" and negative_slope < saturation.SHARE:
         return (native.BELOW, 0.0) if negative_slope else (native.EQUAL_ZERO, 0.0)

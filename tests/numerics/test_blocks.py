@@ -1,5 +1,6 @@
 """Blocks: bit-exact there and back, damage always noticed, parts that join to the whole."""
 
+import base64
 import itertools
 
 import numpy as np
@@ -203,3 +204,51 @@ def test_the_counts_of_one_layer() -> None:
 def test_no_blocks_can_not_be_joined(kind: type[StatisticsBlock] | type[CountsBlock]) -> None:
     with pytest.raises(ValueError, match="at least one array"):
         kind.join([])
+
+
+#: Written by the first form of `pack`: statistics 0, ⅛, … 1¼ and +Inf [2, 2, 3], and counts of two steps and a layer.
+FIRST_FORM_STATISTICS = base64.b64decode(
+    "R1BCMXpKFZciAAAAW1siPGk4IiwgWzNdXSwgWyI8ZjQiLCBbMiwgMiwgM11dXSi1L/0gSAUBANAAAgQAgMAAIEBggJCggAA+Pj4/Pz8/Pz8/fwEAm4AI"
+)
+FIRST_FORM_COUNTS = base64.b64decode(
+    "R1BCMUTsMaFGAAAAW1siPGk4IiwgWzJdXSwgWyI8aTgiLCBbMV1dLCBbIjx1MiIsIFsyXV0sIFsiPHUyIiwgWzJdXSwgWyI8dTQiLCBbMl1dXSi1"
+    "L/0gKN0AAIgABAABAAH4AAMDBQAAAAAAAAMALEGAAR9gCA=="
+)
+
+
+@pytest.mark.parametrize("statistics", [None, [1], [1, 0], []])
+def test_the_first_form_is_still_read(statistics: list[int] | None) -> None:
+    expected = (np.arange(12).reshape(2, 2, 3) / 8).astype(np.float32)
+    expected[1, 1, 2] = np.inf
+    read = StatisticsBlock.decode(FIRST_FORM_STATISTICS, statistics)
+    assert read.steps.tolist() == [0, 2, 4]
+    np.testing.assert_array_equal(read.values, expected if statistics is None else expected[statistics])
+
+
+def test_counts_of_the_first_form_are_still_read() -> None:
+    dense = CountsBlock.decode(FIRST_FORM_COUNTS).dense()
+    assert {tuple(place): int(dense[tuple(place)]) for place in np.argwhere(dense).tolist()} == {
+        (0, 0, 0): 3,
+        (1, 0, 1016): 5,
+    }
+
+
+def test_every_bit_of_the_first_form_is_guarded() -> None:
+    for place, bit in itertools.product(range(len(FIRST_FORM_COUNTS)), range(8)):
+        with pytest.raises(CorruptBlock):
+            unpack(damaged(FIRST_FORM_COUNTS, place, 1 << bit))
+
+
+def test_one_statistic_is_read_without_the_others() -> None:
+    block = statistics_block(np.arange(50))
+    packed = block.encode()
+    whole = StatisticsBlock.decode(packed)
+    for chosen in ([3], [0, 6], [5, 2]):
+        read = StatisticsBlock.decode(packed, chosen)
+        assert same_bits(read.steps, block.steps)
+        assert same_bits(read.values, whole.values[chosen])
+    # Damage to the last statistic's frame, which ends the block, is seen by those who read it.
+    broken = damaged(packed, len(packed) - 1, 1)
+    assert same_bits(StatisticsBlock.decode(broken, [0]).values, whole.values[[0]])
+    with pytest.raises(CorruptBlock):
+        StatisticsBlock.decode(broken, [6])

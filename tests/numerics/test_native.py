@@ -1,5 +1,6 @@
 """The compiled pass against the reductions in torch (which have slow twins of their own) and the pure histogram."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from torch import nn
 
 from gradprobe import histogram
-from gradprobe.probe import native, reduce
+from gradprobe.probe import native, reduce, saturation
+from gradprobe.probe.native_collector import native_rule
+from gradprobe.statistics import SATURATION
 
 Floats = npt.NDArray[np.float32]
 
@@ -64,7 +68,12 @@ def test_every_length_of_a_vector_register(size: int) -> None:
     assert np.array_equal(dense[0], histogram.count(layer))
 
 
-WEIGHTS = arrays.arrays(np.float32, (3, 5), elements=st.floats(width=32, min_value=-(2.0**100), max_value=2.0**100))
+WEIGHTS = arrays.arrays(
+    np.float32,
+    (3, 5),
+    elements=st.floats(width=32, min_value=-(2.0**100), max_value=2.0**100)
+    | st.sampled_from([np.float32("nan"), np.float32("inf"), np.float32("-inf")]),
+)
 
 
 @given(WEIGHTS, WEIGHTS)
@@ -76,4 +85,38 @@ def test_update_ratio(before: Floats, after: Floats) -> None:
     assert kept.tobytes() == before.tobytes()
     native.update_ratios(np.array([after.ctypes.data]), sizes, kept, out)
     expected = reduce.update_ratio(torch.from_numpy(before).view(1, -1), torch.from_numpy(after).view(1, -1))
+    np.testing.assert_allclose(out, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(SATURATION))
+@pytest.mark.parametrize("spoilt", [0, 7, 60])
+def test_activations(name: str, spoilt: int) -> None:
+    generator = np.random.default_rng(len(name) + spoilt)
+    entry = torch.from_numpy((generator.standard_normal((6, 10)) * 3).astype(np.float32))
+    output = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "hardtanh": nn.functional.hardtanh}.get(name, torch.relu)(
+        entry
+    )
+    if name in ("gelu", "silu", "elu", "selu", "softplus"):
+        output = getattr(nn.functional, name)(entry)
+    output[:, 3] = 0.0
+    places = generator.permutation(60)[:spoilt]
+    output.view(-1)[torch.from_numpy(places)] = torch.tensor([math.nan, math.inf, -math.inf])[torch.arange(spoilt) % 3]
+    rule, threshold = native_rule(name, 0.01)
+    out = np.empty((4, 1))
+    native.activations(
+        np.array([output.data_ptr()]),
+        np.array([entry.data_ptr()]),
+        np.array([[6, 10, 1]]),
+        np.array([rule]),
+        np.array([threshold], np.float32),
+        out,
+    )
+    saturated = saturation.rule(name, 0.01)(output.view(1, -1), entry.view(1, -1))
+    expected = torch.cat(
+        [
+            reduce.mean_and_std(output.view(1, -1)),
+            reduce.share(saturated, output.view(1, -1))[None],
+            reduce.dead_fraction(output[None])[None],
+        ]
+    )
     np.testing.assert_allclose(out, expected, rtol=1e-9)

@@ -70,10 +70,10 @@ def assert_stored(store: Store, lease: Lease, run: Recorded, chunks: Sequence[Ch
 
 
 def rows(store: Store, lease: Lease, tensor: Tensor = "weight_gradients") -> list[tuple[int, int, bytes, bytes]]:
-    """(first step, last step, statistics, counts) of each stored block."""
+    """(first step, last step, statistics, counts) of each block stored as measured."""
     query = (
         select(blocks.c.first_step, blocks.c.last_step, blocks.c.statistics, blocks.c.counts)
-        .where(blocks.c.experiment_id == lease.experiment_id, blocks.c.tensor == tensor)
+        .where(blocks.c.experiment_id == lease.experiment_id, blocks.c.tensor == tensor, blocks.c.level == 0)
         .order_by(blocks.c.first_step)
     )
     with store.database.read() as connection:

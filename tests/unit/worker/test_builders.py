@@ -33,12 +33,12 @@ def network(**fields: object) -> Network:
 def test_shapes_and_activations(name: str, depth: int) -> None:
     spec = network(depth=depth, width=8, activation=name)
     module = builders.build(spec, initialization_generator(0))
-    assert [tuple(p.shape) for key, p in module.layers.named_parameters() if "weight" in key] == spec.layer_shapes
+    assert [tuple(layer.weight.shape) for layer in module.layers] == spec.layer_shapes
     assert [type(activation) for activation in module.activations] == [CLASSES[name]] * (depth - 1)
     assert len({id(activation) for activation in module.activations}) == depth - 1
     assert module(torch.zeros(3, 784)).shape == (3, 10)
-    trained_slopes = depth - 1 if name == "prelu" else 0
-    assert sum(parameter.numel() for parameter in module.parameters()) == spec.parameter_count + trained_slopes
+    assert len(module.slopes) == (depth - 1 if name == "prelu" else 0)
+    assert sum(parameter.numel() for parameter in module.parameters()) == spec.parameter_count
 
 
 def test_the_forward_pass_is_the_layers_one_after_another() -> None:
@@ -58,7 +58,7 @@ def test_parameters_of_activations_are_the_specs() -> None:
     trained = builders.build(
         network(depth=2, activation={"name": "prelu", "initial_slope": 0.7}), initialization_generator(0)
     )
-    assert [float(slope.detach()) for slope in trained.activations.parameters()] == pytest.approx([0.7])
+    assert [float(slope.detach()) for slope in trained.activations[0].parameters()] == pytest.approx([0.7])
 
 
 def test_taps_name_every_layer_and_the_activation_after_it() -> None:
@@ -66,7 +66,7 @@ def test_taps_name_every_layer_and_the_activation_after_it() -> None:
     module = builders.build(spec, initialization_generator(0))
     taps = builders.taps(module, spec)
     assert [tap.name for tap in taps] == spec.layer_names
-    assert [tap.layer for tap in taps] == list(module.layers)
+    assert [tap.layer for tap in taps] == module.layers
     assert [tap.activation for tap in taps] == [*module.activations, None]
     assert [tap.activation_name for tap in taps] == ["leaky_relu", "leaky_relu", "identity"]
     assert [tap.negative_slope for tap in taps] == [0.2, 0.2, 0.0]

@@ -81,6 +81,34 @@ def test_orthogonal_matrices_keep_lengths(shape: tuple[int, int], gain: float) -
     torch.testing.assert_close(product, gain * gain * torch.eye(len(product)).double(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", VARIANCES)
+def test_a_convolutions_fans_count_its_nine_positions(name: str) -> None:
+    layer = nn.Conv2d(40, 60, 3)
+    initialize(layer, scheme({"name": name}), torch.Generator().manual_seed(2))
+    fan_in, fan_out = 9 * 40, 9 * 60
+    variances = {"xavier": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in}
+    family, distribution = name.split("_")
+    assert_variance(layer.weight, variances[family], 9 / 5 if distribution == "uniform" else 3)
+
+
+def test_a_convolutions_torch_default_is_torchs() -> None:
+    torch.manual_seed(0)
+    torchs, ours = nn.Conv2d(40, 60, 3), nn.Conv2d(40, 60, 3)
+    initialize(ours, scheme({"name": "torch_default"}), torch.Generator().manual_seed(2))
+    for mine, theirs in ((ours.weight, torchs.weight), (ours.bias, torchs.bias)):
+        assert mine is not None
+        assert theirs is not None
+        assert_uniform(mine, 1 / math.sqrt(9 * 40))
+        assert float(mine.detach().abs().max()) == pytest.approx(float(theirs.detach().abs().max()), rel=0.1)
+
+
+def test_an_orthogonal_convolution_has_orthonormal_filters() -> None:
+    layer = nn.Conv2d(10, 20, 3)
+    initialize(layer, scheme({"name": "orthogonal"}), torch.Generator().manual_seed(2))
+    filters = layer.weight.detach().double().flatten(1)
+    torch.testing.assert_close(filters @ filters.T, torch.eye(20).double(), atol=1e-5, rtol=0)
+
+
 def test_zeros() -> None:
     assert torch.count_nonzero(drawn({"name": "zeros"}).weight) == 0
 

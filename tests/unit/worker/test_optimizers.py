@@ -52,6 +52,26 @@ def test_it_steps_like_torchs_plain_one(document: dict[str, Any], plain: Make) -
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+def test_what_is_spared_is_trained_without_weight_decay(name: str) -> None:
+    """PReLU's slopes: decay would make them zero, and PReLU a ReLU."""
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(3, generator=generator)
+
+    def trained(decay: float, spare: bool) -> torch.Tensor:
+        weight, slope = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+        spec = Spec.model_validate({"optimizer": {"name": name, "learning_rate": 0.01, "weight_decay": decay}})
+        optimizer = optimizers.build(spec.optimizer, [weight, slope], [slope] if spare else [])
+        for _ in range(5):
+            weight.grad, slope.grad = gradient.clone(), gradient.clone()
+            optimizer.step()
+        return torch.stack([weight, slope]).detach()
+
+    alone, decayed, spared = trained(0.0, False), trained(0.5, False), trained(0.5, True)
+    assert torch.equal(spared, torch.stack([decayed[0], alone[1]]))
+    assert not torch.allclose(decayed[1], alone[1], rtol=1e-4)
+
+
 def test_the_cases_are_different_optimizers() -> None:
     """adamw without decay is adam; every other pair must part, or the comparison above could not fail."""
     ends = [parameters(plain)[0] for _, plain in CASES]

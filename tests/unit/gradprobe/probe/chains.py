@@ -81,13 +81,17 @@ class Loop:
         self.probes = [] if probe is None else [probe]
         self.optimizer = optimizer(list(chain.parameters()))
         self.losses: list[float] = []
+        #: Called inside a step: before its forward pass, and again before its backward pass.
+        self.between: Callable[[], object] = lambda: None
 
     def step(self) -> None:
         number = len(self.losses)
         for probe in self.probes:
             probe.arm(number)
         images, labels = batch_at(number, self.chain.inputs)
+        self.between()
         loss = nn.functional.cross_entropy(self.chain(images), labels)
+        self.between()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         for probe in self.probes:

@@ -150,16 +150,18 @@ def test_an_evaluation_in_between_is_not_measured(mode: Callable[[], torch.no_gr
     assert_same(measured, measure(Chain("gelu"), steps=6))
 
 
-def test_an_evaluation_inside_a_step_is_not_measured_either() -> None:
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_an_evaluation_inside_a_step_is_not_measured_either(mode: Callable[[], torch.no_grad]) -> None:
     chain = Chain("silu")
+
+    def evaluate() -> None:
+        with mode():
+            chain(batch_at(99, size=17)[0])
+
     with probed(chain) as (loop, probe):
+        loop.between = evaluate
         for _ in range(4):
-            with torch.no_grad():
-                probe.arm(len(loop.losses))
-                chain(batch_at(99)[0])
             loop.step()
-            with torch.no_grad():
-                chain(batch_at(98)[0])
         measured = probe.drain()
     assert_same(measured, measure(Chain("silu"), steps=4))
 
