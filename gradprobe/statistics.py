@@ -3,6 +3,11 @@
 Axes of a block of statistics: `[statistic, layer, step]`, float32. Elements are those of one layer's tensor at one
 step: a weight matrix's gradient, or the batch of output gradients δ, activations and so on.
 
+A layer's z is what its weights and bias put out, before a normalization, a skip connection or an activation; its h is
+what its activation puts out, before dropout and before a skip connection around the layer (in a residual block the skip
+connection is added before the second activation, and is in h). The units of a convolution are its channels; its δ and h
+have an element at every position.
+
 A value that is not finite is data. `nonfinite_count` counts such elements; every other statistic is over the finite
 elements alone, so that one NaN hides nothing; where no element is finite, the others are NaN.
 """
@@ -44,13 +49,17 @@ SATURATED_FRACTION = Statistic(
     "saturated_fraction", "share of x where the activation's slope is under 5 % of its largest, see SATURATION", "share"
 )
 DEAD_FRACTION = Statistic(
-    "dead_fraction", "share of units that are exactly zero over the whole batch", "share of units"
+    "dead_fraction",
+    "share of units (of a convolution: channels) that are exactly zero over the whole batch and at every position",
+    "share of units",
 )
 
 LOSS = Statistic("loss", "mean cross-entropy of the batch, before the step", "nats")
 ACCURACY = Statistic("accuracy", "share of the batch classified correctly, before the step", "share, 0…1")
 LEARNING_RATE = Statistic("learning_rate", "the step's learning rate", "1")
-GRADIENT_NORM = Statistic("gradient_norm", "√Σ over all parameters' gradients g²", "as loss per parameter")
+GRADIENT_NORM = Statistic(
+    "gradient_norm", "√Σ over all parameters' gradients g², before clipping", "as loss per parameter"
+)
 SECONDS = Statistic("seconds_per_iteration", "wall time from this iteration's start to the next one's", "s")
 TEST_LOSS = Statistic("test_loss", "mean cross-entropy of the test set, before the step", "nats")
 TEST_ACCURACY = Statistic("test_accuracy", "share of the test set classified correctly, before the step", "share, 0…1")
@@ -60,8 +69,10 @@ DISTRIBUTION = (MEAN_ABS, MEAN, STD, NORM, MAX_ABS, ZERO_FRACTION, NONFINITE_COU
 #: What is recorded of each tensor, in the order of a block's first axis.
 #: `weight_gradients`: ∂L/∂W, L the batch's mean loss, unscaled, before clipping.
 #: `clipped_weight_gradients`: the same after clipping; recorded where clipping is on.
-#: `output_gradients`: δ = ∂L/∂z per sample, z the layer's pre-activation output, the loss's 1/B undone.
-#: `weights`: W before the step. `activations`: φ(z), of the output layer its logits.
+#: `output_gradients`: δ = ∂L/∂z per sample, unscaled, the loss's 1/B undone.
+#: `weights`: W before the step. `activations`: h, of the output layer its logits.
+#: In float16 a loss whose scale was too large leaves gradients that are infinite or NaN, and its step is skipped; both
+#: are recorded as they are: `nonfinite_count` above 0, `update_ratio` 0.
 STATISTICS: dict[Tensor, tuple[Statistic, ...]] = {
     "weight_gradients": DISTRIBUTION,
     "clipped_weight_gradients": DISTRIBUTION,

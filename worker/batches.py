@@ -1,22 +1,15 @@
 """The order of the data: epochs of fresh permutations, joined end to end, so that every batch is full."""
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from worker import randomness
 from worker.data import Dataset
-
-_INITIALIZATION, _ORDER = 0, 1
 
 
 def initialization_generator(seed: int) -> Generator:
     """Draws the initial weights."""
-    return _generator(seed, _INITIALIZATION)
-
-
-def _generator(seed: int, stream: int) -> Generator:
-    state = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0]
-    return Generator().manual_seed(int(state >> np.uint64(1)))  # torch takes 63 bits
+    return randomness.generator(seed, randomness.INITIALIZATION)
 
 
 class Batches:
@@ -26,7 +19,7 @@ class Batches:
         self._images = dataset.train_images.to(device)
         self._labels = dataset.train_labels.to(device)
         self._size = batch_size
-        self._generator = _generator(seed, _ORDER)
+        self._generator = randomness.generator(seed, randomness.ORDER)
         self._device = device
         self._order = torch.empty(0, dtype=torch.int64)
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _IMAGES_AT_ONCE = 5000
+#: Convolutions' outputs are hundreds of times as large as their inputs.
+_IMAGES_AT_ONCE_CONVOLVED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +20,15 @@ class Evaluation:
 
 
 def evaluate(network: nn.Module, images: Tensor, labels: Tensor) -> Evaluation:
-    """Over images [N, 784] and labels [N]; leaves gradients, mode and random numbers alone."""
+    """Over images [N, 784] and labels [N], in float32; leaves gradients, mode and random numbers alone."""
     was_training = network.training
+    convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    at_once = _IMAGES_AT_ONCE_CONVOLVED if convolves else _IMAGES_AT_ONCE
     network.eval()
     loss = torch.zeros((), dtype=torch.float64, device=images.device)
     correct = torch.zeros((), dtype=torch.int64, device=images.device)
     with torch.no_grad():
-        for some, wanted in zip(images.split(_IMAGES_AT_ONCE), labels.split(_IMAGES_AT_ONCE), strict=True):
+        for some, wanted in zip(images.split(at_once), labels.split(at_once), strict=True):
             logits = network(some)
             loss += functional.cross_entropy(logits.double(), wanted, reduction="sum")
             correct += (logits.argmax(1) == wanted).sum()

@@ -104,8 +104,7 @@ def _train(spec: Spec, lease: Lease, settings: Settings, database: Database, hea
         )
     torch.set_num_threads(settings.threads or _threads_for(spec))
     dataset = load(spec.dataset.name, spec.dataset.normalization, settings)
-    with database.write() as connection:
-        leases.note_provenance(connection, lease, _provenance(spec, dataset, device))
+    _patiently(lambda: _note_provenance(database, lease, _provenance(spec, dataset, device)))
     pace = Pace(settings.flush_seconds, min(settings.flush_seconds, 0.25), settings.probe_memory_mebibytes)
 
     def keep_going() -> None:
@@ -114,6 +113,11 @@ def _train(spec: Spec, lease: Lease, settings: Settings, database: Database, hea
             raise WorkerStopping
 
     return train(spec, dataset, device, _patient(Flusher(database, lease)), pace, keep_going)
+
+
+def _note_provenance(database: Database, lease: Lease, provenance: dict[str, Any]) -> None:
+    with database.write() as connection:
+        leases.note_provenance(connection, lease, provenance)
 
 
 def _finish(database: Database, lease: Lease, status: Status, values: dict[str, Any]) -> None:
@@ -147,7 +151,7 @@ def _patiently(action: Callable[[], None]) -> None:
 
 
 def _threads_for(spec: Spec) -> int:
-    multiply_adds = spec.network.parameter_count * spec.training.batch_size * 3
+    multiply_adds = spec.network.multiply_adds * spec.training.batch_size * 3
     return 1 if multiply_adds < _THREADS_PAY_FROM else max(1, os.cpu_count() or 1)
 
 

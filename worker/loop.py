@@ -1,4 +1,4 @@
-"""The training loop, on one screen: everything that happens to the network happens in `train`."""
+"""The training loop, on one screen. What one iteration does to the network is in `worker.learner`."""
 
 import time
 from collections.abc import Callable
@@ -7,16 +7,17 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from gradprobe.blocks import StatisticsBlock
 from gradprobe.probe import Measured, Recording, attach
 from gradprobe.spec import Spec
-from worker import batches, optimizers
+from worker import batches, randomness
 from worker.data import Dataset
 from worker.evaluate import Evaluation, evaluate
+from worker.learner import Learner
 from worker.metrics import Metrics
 from worker.network import builders
+from worker.network.layers import Classifier
 
 _FINAL_LOSS_STEPS = 100
 
@@ -71,63 +72,62 @@ def train(
     Raises:
         UnsupportedModule: when a layer can't be measured.
     """
-    network = builders.build(spec.network, batches.initialization_generator(spec.training.seed)).to(device)
-    optimizer = optimizers.build(spec.optimizer, network.parameters())
+    learner = Learner(spec, device)
+    network = learner.network
     data = batches.Batches(dataset, spec.training.batch_size, spec.training.seed, device)
-    test = dataset.test_images.to(device), dataset.test_labels.to(device)
-    metrics, evaluations, losses = Metrics(), Evaluations(), FinalLoss()
+    tests = Tests(network, dataset, device)
+    metrics, losses = Metrics(), FinalLoss()
     recording = Recording(
         spec.recording.every, spec.recording.histograms_every, spec.recording.tensors, pace.memory_mebibytes
     )
     began = flushed = time.perf_counter()
     patience = pace.first_flush_seconds
-    with attach(builders.taps(network, spec.network), recording, list(network.parameters())) as probe:
+    with (
+        randomness.dropout_from(spec.training.seed, device),
+        attach(builders.taps(network, spec.network), recording, learner.parameters, network) as probe,
+    ):
 
         def flush(iteration: int) -> None:
             measured = probe.drain()
             block = metrics.drain(measured.steps, measured.gradient_norm)
             losses.note(block)
-            sink(Chunk(iteration, measured, block, evaluations.drain()))
+            sink(Chunk(iteration, measured, block, tests.drain()))
 
         for step in range(spec.training.iterations):
             keep_going()
             started = time.perf_counter()
             if step % spec.recording.evaluate_every == 0:
-                evaluations.record(step, evaluate(network, *test))
-            probe.arm(step)
+                tests.evaluate(step)
             images, labels = data.next()
-            logits = network(images)
-            loss = functional.cross_entropy(logits, labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            probe.collect()
-            optimizer.step()
-            probe.collect_update()
+            learned = learner.learn(step, images, labels, probe)
             now = time.perf_counter()
             if recording.statistics_at(step):
-                metrics.record(loss, logits, labels, optimizer.param_groups[0]["lr"], now - started)
+                metrics.record(learned.loss, learned.logits, labels, learned.learning_rate, now - started)
             if probe.full or now - flushed > patience:
                 flush(step + 1)
                 flushed, patience = time.perf_counter(), pace.flush_seconds
         seconds = time.perf_counter() - began
-        final = evaluate(network, *test)
-        evaluations.record(spec.training.iterations, final)
+        final = tests.evaluate(spec.training.iterations)
         flush(spec.training.iterations)
     training = evaluate(network, dataset.train_images.to(device), dataset.train_labels.to(device))
     return Outcome(losses.mean, final, training, seconds)
 
 
-class Evaluations:
+class Tests:
     """The test set's figures since the last drain."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: Classifier, dataset: Dataset, device: torch.device) -> None:
+        self._network = network
+        self._test = dataset.test_images.to(device), dataset.test_labels.to(device)
         self._steps: list[int] = []
         self._values: list[Evaluation] = []
 
-    def record(self, step: int, evaluation: Evaluation) -> None:
-        """Keep one."""
+    def evaluate(self, step: int) -> Evaluation:
+        """Evaluate the network as it is before this step, and keep the figures."""
+        evaluation = evaluate(self._network, *self._test)
         self._steps.append(step)
         self._values.append(evaluation)
+        return evaluation
 
     def drain(self) -> StatisticsBlock:
         """As a block of `statistics.STATISTICS["evaluation"]`, [2, 1, S]."""

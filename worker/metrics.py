@@ -16,14 +16,16 @@ class Metrics:
 
     def _clear(self) -> None:
         self._losses: list[Tensor] = []
-        self._correct: list[Tensor] = []
+        self._logits: list[Tensor] = []
+        self._labels: list[Tensor] = []
         self._learning_rates: list[float] = []
         self._seconds: list[float] = []
 
     def record(self, loss: Tensor, logits: Tensor, labels: Tensor, learning_rate: float, seconds: float) -> None:
         """Keep this step's loss [] and logits [B, 10], labels [B], and times; nothing crosses to the host."""
         self._losses.append(loss.detach())
-        self._correct.append(logits.detach().argmax(1).eq(labels))
+        self._logits.append(logits.detach())
+        self._labels.append(labels)
         self._learning_rates.append(learning_rate)
         self._seconds.append(seconds)
 
@@ -31,7 +33,8 @@ class Metrics:
         """As a block of `statistics.STATISTICS["metrics"]`, [5, 1, S]."""
         if not self._losses:
             return StatisticsBlock(steps, np.empty((5, 1, 0), np.float32))
-        accuracy = torch.stack(self._correct).double().mean(1)
+        correct = torch.stack(self._logits).argmax(2) == torch.stack(self._labels)
+        accuracy = correct.double().mean(1)
         columns = [
             torch.stack(self._losses).float().cpu().numpy(),
             accuracy.cpu().numpy(),

@@ -34,7 +34,8 @@ class Reconciler:
     def stop(self) -> None:
         """End, and wait for it."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # a worker may be stopped before it was ready
+            self._thread.join()
         self._database.close()
 
     def _run(self) -> None:

@@ -9,7 +9,7 @@ numbers are those of a run without them.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,9 @@ class Probe:
     `drain`: it brings what was measured to the host.
     """
 
-    def __init__(self, taps: Sequence[Tap], recording: Recording, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self, taps: Sequence[Tap], recording: Recording, parameters: Sequence[nn.Parameter], trusted: bool = False
+    ) -> None:
         if not taps:
             raise UnsupportedModule("There is no layer to measure.")
         self.taps = list(taps)
@@ -41,14 +43,19 @@ class Probe:
         if len(measured) < len(weights):
             raise UnsupportedModule("Two layers share one weight, so that neither has a gradient of its own.")
         self._gradients_of = [*weights, *(p for p in parameters if id(p) not in measured and p.requires_grad)]
+        self._trusted = trusted
         self._moment: Moment | None = None
         self._collected = False
         self._scale = 1.0
         self._batch = 0
         self._collector: Collector | None = None
         self._needs_input = any(tap.activation_name in NEEDS_INPUT for tap in taps)
-        self._deltas: list[tuple[Tensor | None, ...] | None] = [None] * len(taps)
-        self._forget()
+        # One entry a layer; None until it was seen in this step. Typed as what a complete step holds.
+        self._outputs: list[Any] = [None] * len(taps)
+        self._inputs: list[Any] = [None] * len(taps)
+        self._deltas: list[Any] = [None] * len(taps)
+        self._ran: list[bool | None] = [None] * len(taps)
+        self._activated: list[bool | None] = [None] * len(taps)
         self._keep_delta = [partial(self._deltas.__setitem__, index) for index in range(len(taps))]
 
     @property
@@ -66,12 +73,13 @@ class Probe:
             UnsupportedModule: when `full`.
         """
         statistics, counts = self.recording.statistics_at(step), self.recording.histogram_at(step)
+        if self._moment is not None:
+            self._forget()  # a step that was begun and not finished
         self._collected = False
         self._moment = Moment(step, statistics, counts) if statistics or counts else None
         if self._moment is not None:
             if self.full:
                 raise UnsupportedModule("There is no room for another step; drain it first.")
-            self._forget()
             self._scale = gradient_scale
         return self._moment is not None
 
@@ -84,10 +92,14 @@ class Probe:
         if self._moment is None:
             return
         with torch.no_grad():
-            captured = self._captured()
-            if self._collector is None:
-                self._collector = self._choose(captured)
-            self._collector.collect(self._moment, captured, self._weights)
+            try:
+                captured = self._captured()
+                if self._collector is None:
+                    self._collector = self._choose(captured)
+                self._collector.collect(self._moment, captured, self._weights)
+            except (AttributeError, TypeError):
+                self._refuse_missing()  # looked for only now: the usual step pays nothing for it
+                raise
         # Only now: a step that was begun and not finished must not be reduced.
         self._collected = True
 
@@ -98,6 +110,8 @@ class Probe:
 
     def collect_update(self) -> None:
         """After the optimizer's step: the weights as they are now, for the update ratio."""
+        if self._moment is None:
+            return
         if self._collected and self._collector is not None:
             with torch.no_grad():
                 self._collector.collect_update(self._weights)
@@ -136,32 +150,32 @@ class Probe:
         self._outputs[index], self._inputs[index] = output, entry
 
     def _forget(self) -> None:
-        count = len(self.taps)
-        self._outputs: list[Tensor | None] = [None] * count
-        self._inputs: list[Tensor | None] = [None] * count
-        self._ran, self._activated = [False] * count, [False] * count
-        self._deltas[:] = [None] * count
+        nothing = [None] * len(self.taps)
+        self._outputs[:], self._inputs[:], self._deltas[:] = nothing, nothing, nothing
+        self._ran[:], self._activated[:] = nothing, nothing
 
     def _captured(self) -> Captured:
-        outputs = self._all_present(self._outputs)
-        batch = outputs[0].shape[0]
-        if self._batch and batch != self._batch:
-            raise UnsupportedModule(f"Batches of {self._batch} and then of {batch}; keep them of one size.")
-        self._batch = batch
+        batch = len(self._outputs[0])
+        if batch != self._batch:
+            if self._batch:
+                raise UnsupportedModule(f"Batches of {self._batch} and then of {batch}; keep them of one size.")
+            self._batch = batch
+        outputs = list(self._outputs)
         return Captured(
-            gradients=[_gradient(parameter) for parameter in self._gradients_of],
-            deltas=self._all_present([pair[0] if pair else None for pair in self._deltas]),
+            gradients=cast(list[Tensor], [parameter.grad for parameter in self._gradients_of]),
+            deltas=[gradient for gradient, *_ in self._deltas],
             outputs=outputs,
-            inputs=self._all_present(self._inputs) if self._needs_input else outputs,
+            inputs=list(self._inputs) if self._needs_input else outputs,
             delta_scale=batch / self._scale,
+            trusted=self._trusted,
         )
 
-    def _all_present(self, tensors: list[Tensor | None]) -> list[Tensor]:
-        present = [tensor for tensor in tensors if tensor is not None]
-        if len(present) < len(tensors):
-            name = next(tap.name for tap, tensor in zip(self.taps, tensors, strict=True) if tensor is None)
-            raise UnsupportedModule(f"{name} took no part in this step; leave it out or freeze it.")
-        return present
+    def _refuse_missing(self) -> None:
+        for tap, output, delta in zip(self.taps, self._outputs, self._deltas, strict=True):
+            if output is None or delta is None or delta[0] is None:
+                raise UnsupportedModule(f"{tap.name} took no part in this step; leave it out or freeze it.")
+        for parameter in self._gradients_of:
+            _gradient(parameter)
 
     def _choose(self, captured: Captured) -> Collector:
         # The compiled pass reads memory by its address, which only the CPU's and only dense tensors have.
@@ -220,7 +234,7 @@ def attach(
     Raises:
         UnsupportedModule: for a layer that can't be measured without changing what it measures.
     """
-    probe = Probe(taps, recording, parameters)
+    probe = Probe(taps, recording, parameters, trusted=observable is not None)
     if observable is not None:
         observable.observers.append(probe)
         try:

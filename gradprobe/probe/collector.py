@@ -26,7 +26,9 @@ class Captured:
     """One step's tensors, one a layer, where autograd left them.
 
     `gradients` are of all parameters, the layers' weights first. δ is `deltas` times `delta_scale`: the batch's size,
-    divided by the loss's scale where there is one. `outputs` are h = φ(z), `inputs` are z.
+    divided by the loss's scale where there is one. `outputs` are h = φ(z), `inputs` are what the activation got.
+    `trusted`: the module's own hook points gave them, so that types and layouts are those of the first step, and
+    nothing but the optimizer changes weights.
     """
 
     gradients: list[Tensor]
@@ -34,6 +36,7 @@ class Captured:
     outputs: list[Tensor]
     inputs: list[Tensor]
     delta_scale: float
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

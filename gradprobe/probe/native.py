@@ -302,6 +302,23 @@ def update_ratios(addresses: Pointers, sizes: Pointers, before: npt.NDArray[np.f
 
 
 @_compiled
+def advance(
+    addresses: Pointers, sizes: Pointers, before: npt.NDArray[np.float32], ratios: Doubles, distributions: Doubles
+) -> None:
+    """`update_ratios`, then the distribution of the new weights into [7, L], which replace the old ones in `before`."""
+    update_ratios(addresses, sizes, before, ratios)
+    row = np.empty(7, np.float64)
+    offset = 0
+    for layer in range(addresses.shape[0]):
+        now = _floats(addresses[layer], sizes[layer])
+        distribution(now, _bits(addresses[layer], sizes[layer]), row)
+        for statistic in range(7):
+            distributions[statistic, layer] = row[statistic]
+        before[offset : offset + sizes[layer]] = now
+        offset += sizes[layer]
+
+
+@_compiled
 def keep(addresses: Pointers, sizes: Pointers, into: npt.NDArray[np.float32]) -> None:
     """Copy the tensors end to end."""
     offset = 0

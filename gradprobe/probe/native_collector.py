@@ -32,9 +32,9 @@ class Addresses:
         self.sizes = np.array([tensor.numel() for tensor in tensors], np.int64)
         self._alive: Sequence[Tensor] = ()
 
-    def set(self, tensors: Sequence[Tensor]) -> None:
-        """Point to these; ones of another layout or type are copied first."""
-        if not all([tensor.is_contiguous() and tensor.dtype is torch.float32 for tensor in tensors]):  # noqa: C419 - faster
+    def set(self, tensors: Sequence[Tensor], trusted: bool = False) -> None:
+        """Point to these; ones of another layout or type are copied first, unless they are `trusted` to be neither."""
+        if not trusted and not all([tensor.is_contiguous() and tensor.dtype is torch.float32 for tensor in tensors]):  # noqa: C419 - faster
             tensors = [tensor.to(torch.float32).contiguous() for tensor in tensors]
         self._alive = tensors  # a copy must outlive the pass over its address
         self.of[:] = [tensor.data_ptr() for tensor in tensors]
@@ -73,6 +73,7 @@ class NativeCollector:
         self, taps: Sequence[Tap], recording: Recording, captured: Captured, weights: Sequence[Tensor]
     ) -> None:
         self._wanted = recording.tensors
+        self._every = recording.every
         layers = len(taps)
         self._gradients = Addresses(captured.gradients)
         self._weight_gradients = Addresses(captured.gradients[:layers])
@@ -88,6 +89,14 @@ class NativeCollector:
         self._table = np.zeros(BINS, np.uint32)
         self._scratch = np.empty(int(self._deltas.sizes.max()), np.float32)
         self._allocate(layers, recording)
+        self._known = np.empty((7, layers), np.float64)
+        self._known_step = -1  # the step whose weights `_known` and `_before` describe already
+        self._direct = all(
+            tensor.is_contiguous() and tensor.dtype is torch.float32
+            for tensor in (*captured.gradients, *captured.deltas, *captured.outputs, *captured.inputs)
+        )
+        self._trusted = False
+        self._step = 0
         self._steps: list[int] = []
         self._counted_steps: list[int] = []
         self._row = -1
@@ -116,17 +125,19 @@ class NativeCollector:
     def collect(self, moment: Moment, captured: Captured, weights: Sequence[Tensor]) -> None:
         """Reduce one step's gradients, δ, activations and weights."""
         self._row = len(self._steps) if moment.statistics else self._rows
-        self._gradients.set(captured.gradients)
+        self._step, self._trusted = moment.step, captured.trusted
+        direct = self._direct and captured.trusted
+        self._gradients.set(captured.gradients, direct)
         self._weight_gradients.of[:] = self._gradients.of[: len(self._weight_gradients.of)]
         if "weight_gradients" in self._wanted:
             self._measure("weight_gradients", self._weight_gradients, 1.0, moment.counts)
         if "output_gradients" in self._wanted:
-            self._deltas.set(captured.deltas)
+            self._deltas.set(captured.deltas, direct)
             self._measure("output_gradients", self._deltas, captured.delta_scale, moment.counts)
         if moment.statistics:
             self._gradient_norm[self._row] = sqrt(native.square_sum(self._gradients.of, self._gradients.sizes))
-            self._measure_activations(captured)
-            self._measure_weights(weights)
+            self._measure_activations(captured, direct)
+            self._measure_weights()
             self._steps.append(moment.step)
         if moment.counts:
             self._counted_steps.append(moment.step)
@@ -148,26 +159,30 @@ class NativeCollector:
             sparse.lengths[row],
         )
 
-    def _measure_activations(self, captured: Captured) -> None:
+    def _measure_activations(self, captured: Captured, direct: bool) -> None:
         if "activations" in self._wanted:
-            self._outputs.set(captured.outputs)
-            if captured.inputs is captured.outputs:
-                self._inputs.of[:] = self._outputs.of
-            else:
-                self._inputs.set(captured.inputs)
+            self._outputs.set(captured.outputs, direct)
+            inputs = self._outputs
+            if captured.inputs is not captured.outputs:
+                inputs = self._inputs
+                inputs.set(captured.inputs, direct)
             native.activations(
                 self._outputs.of,
-                self._inputs.of,
+                inputs.of,
                 self._shapes,
                 self._rules,
                 self._thresholds,
                 self._out["activations"][self._row],
             )
 
-    def _measure_weights(self, weights: Sequence[Tensor]) -> None:
-        if "weights" in self._wanted:
-            self._measure("weights", self._weights, 1.0, False)
-            native.keep(self._weights.of, self._weights.sizes, self._before)
+    def _measure_weights(self) -> None:
+        if "weights" not in self._wanted:
+            return
+        if self._known_step == self._step:
+            self._out["weights"][self._row, :7] = self._known
+            return
+        self._measure("weights", self._weights, 1.0, False)
+        native.keep(self._weights.of, self._weights.sizes, self._before)
 
     def collect_clipped(self, gradients: Sequence[Tensor]) -> None:
         """Reduce the gradients that clipping left."""
@@ -176,11 +191,15 @@ class NativeCollector:
         self._measure("clipped_weight_gradients", self._weight_gradients, 1.0, False)
 
     def collect_update(self, weights: Sequence[Tensor]) -> None:
-        """The update ratio, from the weights after the optimizer's step."""
-        if "weights" in self._wanted and self._row < self._rows:
-            native.update_ratios(
-                self._weights.of, self._weights.sizes, self._before, self._out["weights"][self._row, -1]
-            )
+        """The update ratio, from the weights after the optimizer's step, with which a trusted next step begins."""
+        if "weights" not in self._wanted or self._row == self._rows:
+            return
+        ratios = self._out["weights"][self._row, -1]
+        if self._trusted and self._every == 1:
+            native.advance(self._weights.of, self._weights.sizes, self._before, ratios, self._known)
+            self._known_step = self._step + 1
+        else:
+            native.update_ratios(self._weights.of, self._weights.sizes, self._before, ratios)
 
     def drain(self) -> Measured:
         """Everything since the last drain, [statistic, layer, step] float32."""

@@ -30,8 +30,8 @@ def layers_of(spec: Spec) -> list[Layer]:
     """The weight layers that a spec's network will have, input side first."""
     network, batch = spec.network, spec.training.batch_size
     return [
-        Layer(name, shape, (batch, shape[0]))
-        for name, shape in zip(network.layer_names, network.layer_shapes, strict=True)
+        Layer(name, layer.weight_shape, (batch, *layer.output_shape))
+        for name, layer in zip(network.layer_names, network.layers, strict=True)
     ]
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
 from gradprobe.probe import Tap
-from gradprobe.spec import AnyActivation, LeakyReLU, Network, PReLU
+from gradprobe.spec import AnyActivation, LeakyReLU, Network, PReLU, WeightLayer
 from worker.network.initializers import initialize
+from worker.network.layers import Block, Classifier, Hidden, Skipped
+from worker.network.normalizations import normalization
 
 _PLAIN: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
@@ -23,36 +25,47 @@ _PLAIN: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class MLP(nn.Module):
-    """Dense layers with an activation after each but the last, whose outputs are the classes' logits."""
-
-    def __init__(self, layers: list[nn.Linear], activations: list[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.activations = nn.ModuleList(activations)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 784] → logits [B, 10]."""
-        hidden = images
-        for layer, activation in zip(self.layers, self.activations, strict=False):
-            hidden = activation(layer(hidden))
-        logits: Tensor = self.layers[-1](hidden)
-        return logits
-
-
-def build(network: Network, generator: Generator) -> MLP:
+def build(network: Network, generator: Generator) -> Classifier:
     """The network with its initial weights, on the CPU: the same for the same generator on every device."""
-    layers = []
-    for outputs, inputs in network.layer_shapes:
-        # Linear's own initialization would draw from the global generator.
-        layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
-        assert isinstance(layer, nn.Linear)  # noqa: S101 - skip_init is typed as Module
-        initialize(layer, network.initialization, generator)
-        layers.append(layer)
-    return MLP(layers, [_activation(network.activation) for _ in layers[:-1]])
+    weights = [_weight_layer(layer) for layer in network.layers]
+    for weight in weights:
+        initialize(weight, network.initialization, generator)
+    *convolutions_or_dense, output = weights
+    hidden = [_hidden(layer, network) for layer in convolutions_or_dense]
+    assert isinstance(output, nn.Linear), "the last layer is dense"  # noqa: S101 - a fact of `Network.layers`
+    return Classifier(hidden, _parts(hidden, network), output)
 
 
-def taps(module: MLP, network: Network) -> list[Tap]:
+def _weight_layer(layer: WeightLayer) -> nn.Linear | nn.Conv2d:
+    # Their own initialization would draw from the global generator.
+    outputs, inputs, *kernel = layer.weight_shape
+    if layer.is_convolution:
+        module = nn.utils.skip_init(nn.Conv2d, inputs, outputs, tuple(kernel), stride=layer.stride, padding=1)
+    else:
+        module = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    assert isinstance(module, nn.Linear | nn.Conv2d)  # noqa: S101 - skip_init is typed as Module
+    return module
+
+
+def _hidden(layer: nn.Linear | nn.Conv2d, network: Network) -> Hidden:
+    normalized = None
+    if network.normalization != "none":
+        normalized = normalization(network.normalization, network.width, isinstance(layer, nn.Conv2d))
+    dropout = nn.Dropout(network.dropout) if network.dropout else None
+    return Hidden(layer, normalized, _activation(network.activation), dropout)
+
+
+def _parts(hidden: list[Hidden], network: Network) -> list[nn.Module]:
+    if network.kind == "resnet":
+        pairs = zip(hidden[1::2], hidden[2::2], strict=True)
+        return [hidden[0], *(Block(first, second) for first, second in pairs)]
+    return [
+        Skipped(module) if network.residual and layer.keeps_width else module
+        for module, layer in zip(hidden, network.layers[:-1], strict=True)
+    ]
+
+
+def taps(module: Classifier, network: Network) -> list[Tap]:
     """One tap a layer, named as the spec names them."""
     activation = network.activation
     slope = activation.negative_slope if isinstance(activation, LeakyReLU) else 0.0

@@ -17,8 +17,9 @@ from gradprobe.spec import (
 )
 
 
-def initialize(layer: nn.Linear, scheme: AnyInitialization, generator: Generator) -> None:
-    """Fill a layer's weight [outputs, inputs] and bias [outputs] in place."""
+def initialize(layer: nn.Linear | nn.Conv2d, scheme: AnyInitialization, generator: Generator) -> None:
+    """Fill a layer's weight [outputs, inputs, …] and bias [outputs] in place."""
+    assert layer.bias is not None, "every weight layer has a bias"  # noqa: S101 - a fact of `builders`
     with torch.no_grad():
         match scheme:
             case ScaledInitialization():
@@ -30,7 +31,7 @@ def initialize(layer: nn.Linear, scheme: AnyInitialization, generator: Generator
             case ZeroInitialization():
                 layer.weight.zero_()
             case TorchInitialization():
-                bound = 1.0 / math.sqrt(layer.in_features)
+                bound = 1.0 / math.sqrt(_fans(layer.weight)[0])
                 layer.weight.uniform_(-bound, bound, generator=generator)
                 layer.bias.uniform_(-bound, bound, generator=generator)
                 return
@@ -45,7 +46,8 @@ def _initialize_bias(bias: Tensor, scheme: float | NormalBias, generator: Genera
 
 
 def _fans(weight: Tensor) -> tuple[int, int]:
-    return weight.shape[1], weight.shape[0]
+    positions = math.prod(weight.shape[2:])  # of a convolution's kernel
+    return weight.shape[1] * positions, weight.shape[0] * positions
 
 
 def _uniform(weight: Tensor, variance: float, generator: Generator) -> None:

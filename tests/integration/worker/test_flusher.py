@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from gradprobe.blocks import StatisticsBlock
 from gradprobe.errors import DatabaseUnavailable, ExperimentCancelled, LeaseLost
+from gradprobe.levels import WIDTHS, LevelBlock
+from gradprobe.probe import Measured
 from gradprobe.spec import Spec
 from gradprobe.state import Status
 from gradprobe.statistics import HISTOGRAM_TENSORS, Tensor
@@ -195,3 +198,107 @@ def test_a_patient_sink_waits_for_the_database(
     holder.join()
     timer.join()
     assert_stored(store, lease, run, run.chunks[:4])
+
+
+def level_rows(store: Store, lease: Lease, level: int, tensor: Tensor = "metrics") -> list[tuple[int, int, bytes]]:
+    """(first step, last step, buckets) of each run of a coarser level."""
+    query = (
+        select(blocks.c.first_step, blocks.c.last_step, blocks.c.statistics)
+        .where(blocks.c.experiment_id == lease.experiment_id, blocks.c.tensor == tensor, blocks.c.level == level)
+        .order_by(blocks.c.first_step)
+    )
+    with store.database.read() as connection:
+        return [tuple(row) for row in connection.execute(query)]
+
+
+def random_chunks(steps: Sequence[int], sizes: Sequence[int]) -> list[Chunk]:
+    """Metrics alone, in pieces of any size; a hundredth of the values are not finite."""
+    generator = np.random.default_rng(0)
+    values = generator.lognormal(0, 2, (5, 1, len(steps))).astype(np.float32)
+    values[generator.random(values.shape) < 0.01] = np.nan
+    chunks, start, turn = [], 0, 0
+    nothing = StatisticsBlock(np.zeros(0, dtype=np.int64), np.zeros((2, 1, 0), dtype=np.float32))
+    while start < len(steps):
+        end = min(len(steps), start + sizes[turn % len(sizes)])
+        block = StatisticsBlock(np.array(steps[start:end]), values[:, :, start:end])
+        measured = Measured(block.steps, {}, {}, np.zeros(len(block.steps), dtype=np.float32))
+        chunks.append(Chunk(int(block.steps[-1]) + 1, measured, block, nothing))
+        start, turn = end, turn + 1
+    return chunks
+
+
+def assert_levels_are_of_what_was_measured(store: Store, lease: Lease, levels: Sequence[int] = (1, 2)) -> None:
+    raw = store.read(series.read_statistics, lease.experiment_id, "metrics")
+    assert raw is not None
+    for level in levels:
+        found = LevelBlock.join([LevelBlock.decode(row, range(5)) for _, _, row in level_rows(store, lease, level)])
+        expected = LevelBlock.of(raw).merged(WIDTHS[level])
+        for name in LevelBlock.__slots__:
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("sizes", [[1000], [1, 7, 300], [250, 6], [16], [4000]], ids=str)
+def test_coarser_levels_are_those_of_the_whole_however_it_was_cut(sizes: list[int], store: Store) -> None:
+    lease = store.running()
+    in_pieces(Flusher(store.database, lease), random_chunks(range(2500), sizes), [1])
+    assert_levels_are_of_what_was_measured(store, lease)
+
+
+@pytest.mark.parametrize("steps", [range(0, 3000, 4), [0, 1, 5, 300, 301, 999, 1000, 1024, 2047]], ids=["4", "odd"])
+def test_buckets_begin_at_whole_multiples_whatever_is_recorded(steps: Sequence[int], store: Store) -> None:
+    lease = store.running()
+    in_pieces(Flusher(store.database, lease), random_chunks(steps, [3, 50]), [1, 2])
+    assert_levels_are_of_what_was_measured(store, lease)
+    assert all(first % 16 == 0 for first, _, _ in level_rows(store, lease, 1))
+
+
+def test_a_reader_sees_every_level_as_far_as_the_measured(store: Store) -> None:
+    lease = store.running()
+    flusher = Flusher(store.database, lease)
+    for chunk in random_chunks(range(700), [90]):
+        write(flusher, [chunk])
+        assert_levels_are_of_what_was_measured(store, lease)
+
+
+def test_full_runs_of_buckets_are_never_written_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flush, "SEALED_BUCKETS", 4)
+    lease = store.running()
+    flusher = Flusher(store.database, lease)
+    seen: list[tuple[int, int, bytes]] = []
+    for chunk in random_chunks(range(600), [20]):
+        write(flusher, [chunk])
+        stored = level_rows(store, lease, 1)
+        assert [row[2] for row in stored[: len(seen)]] == [row[2] for row in seen]
+        seen = stored[:-1]
+    assert len(seen) >= 6
+    assert_levels_are_of_what_was_measured(store, lease)
+
+
+def test_levels_take_few_rows_and_little_room(store: Store) -> None:
+    lease = store.running()
+    in_pieces(Flusher(store.database, lease), random_chunks(range(10_000), [500]), [1])
+    sizes = {level: sum(len(row) for _, _, row in level_rows(store, lease, level)) for level in (0, 1, 2)}
+    assert len(level_rows(store, lease, 1)) <= 10_000 // (16 * 64) + 2
+    assert len(level_rows(store, lease, 2)) == 1
+    assert sizes[1] + sizes[2] < sizes[0] / 3
+
+
+@pytest.mark.parametrize(("every", "levels"), [(1, {0, 1, 2}), (4, {0, 1, 2}), (5, {0, 2}), (64, {0, 2}), (65, {0})])
+def test_a_level_whose_buckets_would_be_nearly_empty_is_left_out(every: int, levels: set[int], store: Store) -> None:
+    lease = store.running()
+    in_pieces(Flusher(store.database, lease), random_chunks(range(0, 100 * every, every), [1]), [30])
+    assert {level for level in (0, 1, 2) if level_rows(store, lease, level)} == levels
+
+
+def test_levels_that_could_not_be_written_are_written_with_the_next(
+    store: Store, impatient: Database, locked: Locked
+) -> None:
+    lease = store.running()
+    flusher = Flusher(impatient, lease)
+    chunks = random_chunks(range(2000), [400])
+    write(flusher, chunks[:1])
+    for chunk in chunks[1:4]:
+        with locked(), pytest.raises(DatabaseUnavailable):
+            write(flusher, [chunk])
+    write(flusher, chunks[4:])
+    assert_levels_are_of_what_was_measured(store, lease)

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from gradprobe.spec import Network
 from worker import evaluate as module
+from worker.batches import initialization_generator
 from worker.evaluate import evaluate
+from worker.network import builders
 
 
 class Drop(nn.Module):
@@ -68,3 +71,18 @@ def test_a_network_that_diverged_has_no_finite_loss() -> None:
     with torch.no_grad():
         network.weight[3, 5] = math.nan
     assert math.isnan(evaluate(network, images, labels).loss)
+
+
+def test_networks_on_images_are_evaluated_in_smaller_pieces_to_the_same_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = Network.model_validate({"kind": "conv", "depth": 3, "width": 2, "normalization": "batch", "dropout": 0.5})
+    network, (images, labels) = builders.build(spec, initialization_generator(0)), samples(501)
+    sizes: list[int] = []
+    network.layers[0].register_forward_hook(lambda _module, _inputs, output: sizes.append(len(output)))
+    pieces = evaluate(network, images, labels)
+    assert sizes == [500, 1]
+    monkeypatch.setattr(module, "_IMAGES_AT_ONCE_CONVOLVED", 501)
+    whole = evaluate(network, images, labels)
+    assert pieces.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert pieces.accuracy == whole.accuracy

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gradprobe.probe import Recording, attach
 from gradprobe.spec import Network, Spec
 from gradprobe.store.experiments import layers_of
 from tests.numerics.replay import record, small_dataset
@@ -37,12 +38,12 @@ def test_what_is_told_of_layers_is_what_is_measured(kind: str, depth: int, norma
         }
     )
     module = builders.build(spec.network, initialization_generator(0))
-    shapes: dict[str, tuple[int, ...]] = {}
-    for tap in builders.taps(module, spec.network):
-        tap.layer.register_forward_hook(lambda _m, _i, output, name=tap.name: shapes.update({name: output.shape}))
-    module(images(4))
+    with attach(builders.taps(module, spec.network), Recording(), observable=module) as probe:
+        probe.arm(0)
+        module(images(4))
+        shapes = [tuple(output.shape) for output in probe._outputs if output is not None]
     layers = layers_of(spec)
-    assert [(layer.name, layer.output_shape) for layer in layers] == [(n, tuple(s)) for n, s in shapes.items()]
+    assert [layer.output_shape for layer in layers] == shapes
     assert [layer.weight_shape for layer in layers] == [tuple(layer.weight.shape) for layer in module.layers]
     assert sum(parameter.numel() for parameter in module.parameters()) == spec.network.parameter_count
 

@@ -1,0 +1,53 @@
+"""What learns: a network and all that turns one batch into one step of its parameters."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gradprobe.probe import Probe
+from gradprobe.spec import Spec
+from worker import batches, optimizers, schedules
+from worker.clipping import clip
+from worker.network import builders
+from worker.precision import Precision
+
+
+class Learned(NamedTuple):
+    """One step: its loss [] and logits [B, 10] before it, and its learning rate."""
+
+    loss: Tensor
+    logits: Tensor
+    learning_rate: float
+
+
+class Learner:
+    """A spec's network, optimizer, precision and clipping on a device."""
+
+    def __init__(self, spec: Spec, device: torch.device) -> None:
+        self._spec = spec
+        self.network = builders.build(spec.network, batches.initialization_generator(spec.training.seed)).to(device)
+        self.parameters = list(self.network.parameters())
+        self._precision = Precision(spec.training.precision, device)
+        self._optimizer = optimizers.build(
+            spec.optimizer, self.parameters, self.network.slopes, self._precision.skips_steps
+        )
+
+    def learn(self, step: int, images: Tensor, labels: Tensor, probe: Probe) -> Learned:
+        """One iteration on images [B, 784] and labels [B], seen by the probe."""
+        precision, clipping = self._precision, self._spec.gradient_clipping
+        rate = schedules.apply(self._optimizer, self._spec.optimizer, step, self._spec.training.iterations)
+        probe.arm(step, precision.scale)
+        with precision.forward():
+            logits = self.network(images)
+        loss = functional.cross_entropy(logits.float(), labels)
+        self._optimizer.zero_grad(set_to_none=True)
+        precision.backward(loss, self._optimizer)
+        probe.collect()
+        if clipping is not None:
+            clip(clipping, self.parameters)
+            probe.collect_clipped()
+        precision.step(self._optimizer)
+        probe.collect_update()
+        return Learned(loss, logits, rate)

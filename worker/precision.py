@@ -1,0 +1,48 @@
+"""Mixed precision: forward and backward in a half type where that is safe, float32 weights, losses scaled for float16.
+
+float16 has no numbers below 6e-8, which is where small gradients are. So the loss, and with it every gradient, is
+multiplied by a power of two before the backward pass and divided again after it. Where that overflows, the step is
+skipped (its gradients, infinite or NaN, are recorded all the same) and the scale halved; after 2,000 steps without,
+it is doubled.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor, optim
+
+_HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Precision:
+    """The forward and backward pass of one run in the spec's precision."""
+
+    def __init__(self, name: Literal["float32", "bfloat16", "float16"], device: torch.device) -> None:
+        self._device = device.type
+        self._half = _HALVES.get(name)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=name == "float16")
+
+    @property
+    def skips_steps(self) -> bool:
+        """Whether a step may be skipped because scaled gradients overflowed."""
+        return self._scaler.is_enabled()
+
+    @property
+    def scale(self) -> float:
+        """What the next loss is multiplied by."""
+        return self._scaler.get_scale()
+
+    def forward(self) -> AbstractContextManager[object]:
+        """Within it, operations run in the half type where that is safe."""
+        return nullcontext() if self._half is None else torch.autocast(self._device, self._half)
+
+    def backward(self, loss: Tensor, optimizer: optim.Optimizer) -> None:
+        """Gradients of the loss [], unscaled."""
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: optim.Optimizer) -> None:
+        """The optimizer's step, unless scaled gradients overflowed."""
+        self._scaler.step(optimizer)
+        self._scaler.update()
