@@ -1,8 +1,11 @@
 """Columnar encoding: a run's statistics as a few large arrays instead of a row a point.
 
-Layout of a packed block, little-endian: magic `GPB1` · u32 CRC-32 of all that follows · u32 length of the header ·
-header (JSON: dtype and shape of each array) · one zstd frame over the arrays' bytes, each array byte-shuffled (all
-first bytes of its elements, then all second bytes, …), because a series' exponents compress and its low bits don't.
+Layout of a packed block, little-endian: magic `GPB2` · u32 CRC-32 of the header with its length · u32 length of the
+header · header (JSON: of each array its dtype, its shape, the length of its frame and the frame's CRC-32) · one zstd
+frame an array, so that one statistic is read without the others. An array's bytes are shuffled (all first bytes of its
+elements, then all second bytes, …), because a series' exponents compress and its low bits don't.
+
+The first form, `GPB1`, had one frame for all arrays and one checksum; it is still read.
 """
 
 import json
@@ -19,7 +22,8 @@ import zstandard
 from gradprobe.errors import CorruptBlock
 from gradprobe.histogram import BINS
 
-_MAGIC: Final = b"GPB1"
+_MAGIC: Final = b"GPB2"
+_FIRST_MAGIC: Final = b"GPB1"
 _PREFIX: Final = struct.Struct("<4sI")
 _LENGTH: Final = struct.Struct("<I")
 _LEVEL: Final = 3
@@ -31,40 +35,71 @@ Steps = npt.NDArray[np.int64]
 
 def pack(arrays: Sequence[Array]) -> bytes:
     """Encode arrays of any shape and fixed-width dtype."""
-    header = json.dumps([[array.dtype.str, list(array.shape)] for array in arrays]).encode()
-    raw = b"".join(_shuffle(array) for array in arrays)
-    frame = zstandard.ZstdCompressor(level=_LEVEL).compress(raw)
-    body = _LENGTH.pack(len(header)) + header + frame
-    return _PREFIX.pack(_MAGIC, zlib.crc32(body)) + body
+    compressor = zstandard.ZstdCompressor(level=_LEVEL)
+    frames = [compressor.compress(_shuffle(array)) for array in arrays]
+    described = [
+        [array.dtype.str, list(array.shape), len(frame), zlib.crc32(frame)]
+        for array, frame in zip(arrays, frames, strict=True)
+    ]
+    text = json.dumps(described).encode()
+    header = _LENGTH.pack(len(text)) + text
+    return b"".join([_PREFIX.pack(_MAGIC, zlib.crc32(header)), header, *frames])
 
 
-def unpack(packed: bytes) -> list[Array]:
-    """Decode what `pack` made.
+def unpack(packed: bytes, wanted: Sequence[int] | None = None) -> list[Array]:
+    """Decode what `pack` made: all arrays, or those at the positions `wanted`, in that order.
 
     Raises:
-        CorruptBlock: when the form or the checksum is wrong.
+        CorruptBlock: when the form or a checksum is wrong; what is not wanted is not looked at.
     """
-    # The checksum is over the bytes as stored and comes first, so that nothing damaged reaches a decoder.
     if len(packed) < _PREFIX.size:
         raise CorruptBlock
     magic, checksum = _PREFIX.unpack_from(packed)
     body = memoryview(packed)[_PREFIX.size :]
-    if magic != _MAGIC or zlib.crc32(body) != checksum:
-        raise CorruptBlock
     try:
-        (header_length,) = _LENGTH.unpack_from(body)
-        header = json.loads(bytes(body[_LENGTH.size : _LENGTH.size + header_length]))
-        raw = zstandard.ZstdDecompressor().decompress(
-            body[_LENGTH.size + header_length :], max_output_size=_MAXIMUM_RAW_BYTES
-        )
+        if magic == _MAGIC:
+            return _unpack_frames(body, checksum, wanted)
+        if magic == _FIRST_MAGIC:
+            arrays = _unpack_first_form(body, checksum)
+            return arrays if wanted is None else [arrays[position] for position in wanted]
     except (struct.error, ValueError, zstandard.ZstdError) as error:
         raise CorruptBlock(f"A stored block can't be decoded ({error}).") from error
+    raise CorruptBlock
+
+
+# In both forms checksums are over the bytes as stored and come first, so that nothing damaged reaches a decoder.
+def _unpack_frames(body: memoryview, checksum: int, wanted: Sequence[int] | None) -> list[Array]:
+    (length,) = _LENGTH.unpack_from(body)
+    start = _LENGTH.size + length
+    if zlib.crc32(body[:start]) != checksum:
+        raise CorruptBlock
+    described = json.loads(bytes(body[_LENGTH.size : start]))
+    places = np.cumsum([start, *(entry[2] for entry in described)]).tolist()
+    if places[-1] != len(body):
+        raise CorruptBlock
+    decompressor, arrays = zstandard.ZstdDecompressor(), []
+    for position in range(len(described)) if wanted is None else wanted:
+        dtype, shape, _, expected = described[position]
+        frame = body[places[position] : places[position + 1]]
+        if zlib.crc32(frame) != expected:
+            raise CorruptBlock
+        raw = decompressor.decompress(frame, max_output_size=_MAXIMUM_RAW_BYTES)
+        arrays.append(_unshuffle(raw, np.dtype(dtype), shape))
+    return arrays
+
+
+def _unpack_first_form(body: memoryview, checksum: int) -> list[Array]:
+    if zlib.crc32(body) != checksum:
+        raise CorruptBlock
+    (length,) = _LENGTH.unpack_from(body)
+    described = json.loads(bytes(body[_LENGTH.size : _LENGTH.size + length]))
+    raw = zstandard.ZstdDecompressor().decompress(body[_LENGTH.size + length :], max_output_size=_MAXIMUM_RAW_BYTES)
     arrays, offset = [], 0
-    for dtype, shape in header:
+    for dtype, shape in described:
         kind = np.dtype(dtype)
-        length = kind.itemsize * int(np.prod(shape, dtype=np.int64))
-        arrays.append(_unshuffle(raw[offset : offset + length], kind, shape))
-        offset += length
+        size = kind.itemsize * int(np.prod(shape, dtype=np.int64))
+        arrays.append(_unshuffle(raw[offset : offset + size], kind, shape))
+        offset += size
     return arrays
 
 
@@ -90,14 +125,18 @@ class StatisticsBlock:
             raise ValueError(f"values {self.values.shape} do not fit {len(self.steps)} steps")
 
     def encode(self) -> bytes:
-        """As stored."""
-        return pack([self.steps, self.values])
+        """As stored: the steps, then an array [layer, step] a statistic."""
+        return pack([self.steps, *self.values])
 
     @classmethod
-    def decode(cls, packed: bytes) -> Self:
-        """From the store; raises CorruptBlock."""
-        steps, values = unpack(packed)
-        return cls(steps, values)
+    def decode(cls, packed: bytes, statistics: Sequence[int] | None = None) -> Self:
+        """From the store, all statistics or those at these positions, in that order; raises CorruptBlock."""
+        if packed.startswith(_FIRST_MAGIC):  # there the statistics are one array
+            steps, values = unpack(packed)
+            return cls(steps, values if statistics is None else values[list(statistics)])
+        wanted = None if statistics is None else [0, *(1 + position for position in statistics)]
+        steps, *columns = unpack(packed, wanted)
+        return cls(steps, np.stack(columns) if columns else np.empty((0, 0, len(steps)), np.float32))
 
     @classmethod
     def join(cls, blocks: Sequence[Self]) -> Self:
@@ -152,9 +191,12 @@ class CountsBlock:
 
     def of_layer(self, layer: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16], npt.NDArray[np.uint32]]:
         """One layer's non-zero entries: the step's position, the bin's number, the count; each [entry]."""
-        row = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-        mine = row % self.layers == layer
-        return row[mine] // self.layers, self.bins[mine], self.counts[mine]
+        first, beyond = self.starts[layer :: self.layers][: len(self.steps)], self.starts[layer + 1 :: self.layers]
+        lengths = beyond - first
+        # Each step's entries lie together: count up from where they begin, row after row.
+        ends = np.cumsum(lengths)
+        mine = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + lengths, lengths)
+        return np.repeat(np.arange(len(self.steps)), lengths), self.bins[mine], self.counts[mine]
 
     def encode(self) -> bytes:
         """As stored."""

@@ -1,7 +1,7 @@
 """The documents that travel over HTTP, declared once: the service answers them, the client reads them.
 
-No field has a default, so that OpenAPI marks each as required; a reader ignores fields it does not know, so that an
-older client survives a newer server.
+A reader ignores fields it does not know, so that an older client survives a newer server; a field that was added later
+has a default, so that a newer client survives an older one. A server always sends all of them.
 """
 
 from datetime import datetime
@@ -15,7 +15,7 @@ from gradprobe.state import Status
 class Resource(BaseModel):
     """Base of all documents."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", json_schema_serialization_defaults_required=True)
 
 
 class Progress(Resource):
@@ -97,21 +97,33 @@ class ExperimentPage(Resource):
 
 
 class Nonfinite(Resource):
-    """A value that JSON can't hold: null in its column, named here."""
+    """A value that JSON can't hold: null in its column, named here.
+
+    In a reduced series it stands at the first step of its bucket, also where the bucket has finite values besides it;
+    where it has none, so that both of its points are null, at the last step as well.
+    """
 
     layer: str
     step: int
     statistic: str
     value: Literal["inf", "-inf", "nan"]
+    count: int = Field(default=1, description="How many recorded steps it was; more than 1 only in a bucket.")
 
 
 class Reduction(Resource):
-    """How the series was reduced to the number of points asked for."""
+    """How the series was reduced to the number of points asked for.
 
-    method: str
+    Bucket k holds the iterations k·bucket ≤ t < (k + 1)·bucket that were recorded within the range.
+    """
+
+    method: str = Field(
+        description="`none`: every recorded step. `minmax`: two points a bucket, the minimum of its finite values at "
+        "its first recorded step and the maximum at its last; a bucket of one step is one point. `max`: the maximum "
+        "of the one bucket that `max_points=1` leaves. `sum`: histograms whose counts were added."
+    )
     points: int
-    of_points: int
-    bucket: int
+    of_points: int = Field(description="Recorded steps in the range.")
+    bucket: int = Field(description="Iterations a bucket, a power of two.")
 
 
 class LayerSeries(Resource):
@@ -121,6 +133,21 @@ class LayerSeries(Resource):
     shape: list[int]
     size: int
     statistics: dict[str, list[float | None]]
+
+
+class LayerQuantiles(Resource):
+    """One layer's quantiles by share, such as `0.5`; each as long as the quantiles' `steps`."""
+
+    name: str
+    values: dict[str, list[float | None]]
+
+
+class Quantiles(Resource):
+    """Quantiles of the elements at the iterations with a histogram, within 6 % of the true ones; NaN left out."""
+
+    steps: list[int]
+    layers: list[LayerQuantiles]
+    reduction: Reduction
 
 
 class SeriesDocument(Resource):
@@ -133,10 +160,15 @@ class SeriesDocument(Resource):
     layers: list[LayerSeries]
     nonfinite: list[Nonfinite]
     reduction: Reduction
+    quantiles: Quantiles | None = Field(default=None, description="Null where they were not asked for.")
 
 
 class LayerHistogram(Resource):
-    """One layer's counts: `counts[step][bin]`, bin i being [edges[i], edges[i + 1])."""
+    """One layer's counts: `counts[step][bin]`, bin i being [edges[i], edges[i + 1]).
+
+    Zeros and elements that are not finite are counted beside the bins, whichever bins were asked for. In linear bins
+    (`bins`) each bin of the logarithmic grid is counted whole where its representative lies.
+    """
 
     name: str
     shape: list[int]
@@ -148,7 +180,7 @@ class LayerHistogram(Resource):
 
 
 class HistogramDocument(Resource):
-    """Histograms of one kind of gradient; at every step Σ counts + zero + nonfinite = size."""
+    """Histograms of one kind of gradient; at every point Σ counts + zero + nonfinite = size · recorded."""
 
     experiment_id: str
     status: Status
@@ -156,6 +188,7 @@ class HistogramDocument(Resource):
     steps: list[int]
     layers: list[LayerHistogram]
     reduction: Reduction
+    recorded: list[int] = Field(default=[], description="How many recorded steps each point is the sum of.")
 
 
 class Evaluation(Resource):
@@ -164,6 +197,7 @@ class Evaluation(Resource):
     steps: list[int]
     test_loss: list[float | None]
     test_accuracy: list[float | None]
+    reduction: Reduction = Reduction(method="none", points=0, of_points=0, bucket=1)
 
 
 class MetricsDocument(Resource):

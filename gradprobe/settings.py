@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         default=None, description="Touched by a worker's reconciler at every round; its age shows that it lives."
     )
     threads: int = Field(default=0, ge=0, le=1024, description="Threads per worker; 0: chosen by the net's size.")
+    cache_mebibytes: int = Field(
+        default=128, ge=0, le=65536, description="What a process of the service keeps of ended experiments; 0: nothing."
+    )
     database_pool: int = Field(default=20, ge=1, le=500, description="Connections, and threads that answer requests.")
 
     @model_validator(mode="before")

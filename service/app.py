@@ -11,6 +11,7 @@ from gradprobe.resources import Problem
 from gradprobe.settings import Settings
 from service import problems
 from service.dependencies import Service, lifespan
+from service.encoding import Compression
 from service.middleware import RequestContext
 from service.routes import experiments, health, series
 
@@ -46,6 +47,7 @@ def assemble() -> FastAPI:
     for router in (experiments.router, series.router, health.router):
         app.include_router(router)
     problems.install(app)
+    app.add_middleware(Compression)
     app.add_middleware(RequestContext)
     _declare_problem(app)
     return app

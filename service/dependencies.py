@@ -1,6 +1,7 @@
 """What every handler needs, opened once when the process starts."""
 
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -11,8 +12,10 @@ from fastapi import Depends, FastAPI, Path, Request
 from gradprobe.errors import GradprobeError
 from gradprobe.queue import Doorbell
 from gradprobe.settings import Settings
+from gradprobe.store.cache import Cache
 from gradprobe.store.database import Database
 from gradprobe.store.migrate import require_head
+from service.shutdown import noticing
 
 _logger = logging.getLogger(__name__)
 
@@ -24,6 +27,9 @@ class Service:
         self.settings = settings
         self.database = Database(settings.database, pool_size=settings.database_pool)
         self.doorbell = Doorbell(settings)
+        self.cache = Cache(settings.cache_mebibytes * 1024 * 1024)
+        #: Set once the process was asked to stop: what waits should answer.
+        self.stopping = threading.Event()
 
 
 async def _service(request: Request) -> Service:
@@ -52,5 +58,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     except GradprobeError as error:
         # Not fatal: the process would be restarted for ever, and /readyz tells what is missing.
         _logger.error("%s", error.message)
-    yield
+    with noticing(service.stopping):
+        yield
     service.database.close()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from email.message import Message
 from http import HTTPStatus
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import orjson
 from fastapi import Request, Response
@@ -65,8 +65,6 @@ class StrictRequest(Request):
 class Route(APIRoute):
     """A route that refuses query parameters it does not know, rather than ignore them."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset()
-
     def get_route_handler(self) -> Handler:
         """FastAPI's handler behind the checks."""
         handler = super().get_route_handler()
@@ -83,20 +81,12 @@ class Route(APIRoute):
     def _faults(self, request: Request, known: frozenset[str]) -> list[dict[str, Any]]:
         faults = []
         for name in dict.fromkeys(request.query_params):
-            if name in self.not_built:
-                faults.append(_fault(name, "not_built", f"{name} is not built yet; leave it out"))
-            elif name not in known:
+            if name not in known:
                 told = ", ".join(sorted(known)) or "none"
                 faults.append(_fault(name, "unknown_parameter", f"There is no such parameter here; there are: {told}"))
             elif name not in _REPEATABLE and len(request.query_params.getlist(name)) > 1:
                 faults.append(_fault(name, "repeated", "This parameter may be given once"))
         return faults
-
-
-class SeriesRoute(Route):
-    """A route of measured series, some of whose parameters belong to a later release."""
-
-    not_built = frozenset({"max_points", "quantiles", "bins"})
 
 
 def _query_parameters(dependant: Dependant) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """From records to JSON. What it writes is declared in `gradprobe.resources`, and tests hold the two together."""
 
+import hashlib
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -9,15 +10,43 @@ from fastapi import Request, Response
 
 from gradprobe import __version__
 from gradprobe.store.experiments import Record
+from service.encoding import IDENTITY
+
+_TEXT: Final = {"schema": {"type": "string"}}
+_SECONDS: Final = {"schema": {"type": "integer", "minimum": 0}}
+_AGAIN: Final = {"description": "Seconds after which it is worth looking again; absent once it has ended."} | _SECONDS
+_ETAG: Final = {"description": "Give it back as `If-None-Match`: 304 as long as nothing has changed."} | _TEXT
+#: For OpenAPI: the headers of a list, of what is read while it changes, of what was accepted.
+LISTED: Final[dict[str, Any]] = {
+    "ETag": _ETAG,
+    "Link": {"description": "RFC 8288, `rel=next`: the next page; absent on the last one."} | _TEXT,
+}
+LIVE: Final[dict[str, Any]] = {"ETag": _ETAG, "Retry-After": _AGAIN}
+UNCHANGED: Final[dict[str, Any]] = {"description": "The client has this state already", "headers": LIVE}
+ACCEPTED: Final[dict[str, Any]] = {
+    "Location": {"description": "Where the experiment is."} | _TEXT,
+    "Retry-After": _AGAIN,
+}
 
 #: Seconds after which it is worth looking again at an experiment that has not ended.
 RETRY_SECONDS: Final = 1
 
 
-def json_response(document: Any, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Response:
+def json_bytes(document: Any) -> bytes:
     """JSON straight from NumPy arrays; NaN and infinities become null, so name them elsewhere."""
-    content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(content, status, headers, "application/json")
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def json_response(document: Any, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(json_bytes(document), status, headers, "application/json")
+
+
+def hashed_response(request: Request, document: Any, headers: dict[str, str]) -> Response:
+    """A JSON answer of what has no version of its own, under an ETag of its bytes."""
+    content = json_bytes(document)
+    told = headers | _tagged(request, hashlib.blake2b(content, digest_size=16).hexdigest())
+    return not_modified(request, told) or Response(content, HTTPStatus.OK, told, "application/json")
 
 
 def experiment_path(experiment_id: str) -> str:
@@ -57,26 +86,29 @@ def accepted(record: Record, status: int = HTTPStatus.ACCEPTED) -> Response:
 
 def experiment_response(request: Request, record: Record) -> Response:
     """One experiment, or 304 where the client has this state of it."""
-    headers = _validator(record) | _again(record)
+    headers = cache_headers(request, record)
     return not_modified(request, headers) or json_response(experiment_document(record), headers=headers)
 
 
-def cache_headers(record: Record) -> dict[str, str]:
-    """Of what was measured: nothing while more comes; a strong ETag once it can't change but with the row."""
-    return _validator(record) if record.status.ended else {"Cache-Control": "no-store"} | _again(record)
+def cache_headers(request: Request, record: Record) -> dict[str, str]:
+    """Of an experiment and of what was measured: each write to either raises the row's version."""
+    # The release is part of it: the next one may write more fields of the same row.
+    return _tagged(request, f"{record.row_version}-{__version__}") | _again(record)
 
 
 def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
     """304 where `If-None-Match` names the ETag in `headers`."""
     given = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if "ETag" in headers and (headers["ETag"] in given or given == ["*"]):
+    if headers["ETag"] in given or given == ["*"]:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return None
 
 
-def _validator(record: Record) -> dict[str, str]:
-    # The release is part of it: the next one may write more fields of the same row.
-    return {"ETag": f'"{record.row_version}-{__version__}"', "Cache-Control": "private, no-cache"}
+def _tagged(request: Request, version: str) -> dict[str, str]:
+    # A strong ETag is of the bytes that travel, and they differ from coding to coding.
+    coding = request.state.coding
+    suffix = "" if coding == IDENTITY else f"-{coding}"
+    return {"ETag": f'"{version}{suffix}"', "Cache-Control": "private, no-cache"}
 
 
 def _again(record: Record) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, Query
 from fastapi.exceptions import RequestValidationError
@@ -11,12 +11,16 @@ from gradprobe.errors import InvalidRange, NotRecorded, UnknownLayer, UnknownSta
 from gradprobe.state import Status
 from gradprobe.statistics import Tensor, names
 from gradprobe.store.experiments import Filters, Record
+from service.reduction import Range
 
 _TAG: Final = r"^[A-Za-z0-9_.\-/]{1,64}:[^\x00-\x1f\x7f]{0,200}$"
 _TEXT: Final = r"^[^\x00-\x1f\x7f]{1,200}$"
 _LARGEST_STEP: Final = 2**31 - 1
 _LONGEST_LIST: Final = 20_000
 _TOLD_IN_FULL: Final = 12
+_OF_CLIPPED: Final = "weight_gradients"
+_MOST_POINTS: Final = 100_000
+_MOST_QUANTILES: Final = 32
 
 
 async def _filters(
@@ -35,27 +39,34 @@ async def _filters(
     return Filters(status, name, verdict, tags)
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The iterations start ≤ t < stop; without a stop, all from `start` on."""
-
-    start: int
-    stop: int | None
-
-
-async def _steps(
+async def _range(
     start: Annotated[int, Query(ge=0, le=_LARGEST_STEP, description="First iteration.")] = 0,
     stop: Annotated[int | None, Query(ge=0, le=_LARGEST_STEP, description="Iteration to stop before.")] = None,
-) -> Steps:
+    max_points: Annotated[
+        int | None, Query(ge=1, le=_MOST_POINTS, description="At most so many points; `reduction` tells how.")
+    ] = None,
+) -> Range:
     if stop is not None and stop <= start:
         raise InvalidRange(f"stop is {stop}, which is not greater than start, {start}.")
-    return Steps(start, stop)
+    return Range(start, stop, max_points)
 
 
 FiltersDependency = Annotated[Filters, Depends(_filters)]
-StepsDependency = Annotated[Steps, Depends(_steps)]
+RangeDependency = Annotated[Range, Depends(_range)]
 LayersParameter = Annotated[
     str | None, Query(max_length=_LONGEST_LIST, description="Names, separated by commas; all by default.")
+]
+
+Gradient = Literal["weights", "outputs"]
+GradientParameter = Annotated[
+    Gradient, Query(description="∂L/∂W, or the gradient at each layer's pre-activation output, per sample.")
+]
+AnyGradientParameter = Annotated[
+    Literal["weights", "outputs", "clipped_weights"],
+    Query(
+        description="∂L/∂W before clipping; the gradient at each layer's pre-activation output, per sample; or, where "
+        "the experiment clips, ∂L/∂W after clipping, of which there are no histograms and so no quantiles."
+    ),
 ]
 
 
@@ -65,20 +76,72 @@ class Selection:
 
     layers: str | None
     statistics: str | None
-    steps: Steps
+    range: Range
 
 
 async def _selection(
-    steps: StepsDependency,
+    range_: RangeDependency,
     layers: LayersParameter = None,
     statistics: Annotated[
         str | None, Query(max_length=_LONGEST_LIST, description="Names, separated by commas; all by default.")
     ] = None,
 ) -> Selection:
-    return Selection(layers, statistics, steps)
+    return Selection(layers, statistics, range_)
 
 
 SelectionDependency = Annotated[Selection, Depends(_selection)]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Which gradient's histograms, of which layers, on which bins; None stands for all, and for the fixed grid."""
+
+    of: Gradient
+    layers: str | None
+    bins: int | None
+
+
+async def _distribution(
+    of: GradientParameter = "weights",
+    layers: LayersParameter = None,
+    bins: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=512,
+            description="So many equal bins over each layer's own range, in place of the fixed logarithmic grid.",
+        ),
+    ] = None,
+) -> Distribution:
+    return Distribution(of, layers, bins)
+
+
+DistributionDependency = Annotated[Distribution, Depends(_distribution)]
+
+
+async def _quantiles(
+    quantiles: Annotated[
+        str | None,
+        Query(
+            max_length=1000,
+            description="Shares from 0 to 1, separated by commas, such as `0.01,0.5,0.99`; read from the histograms, "
+            "so at the iterations that have one, and within 6 % of the true value.",
+        ),
+    ] = None,
+) -> list[float]:
+    if quantiles is None:
+        return []
+    try:
+        shares = [float(share) for share in quantiles.split(",")]
+    except ValueError:
+        shares = []
+    if not shares or len(shares) > _MOST_QUANTILES or not all(0 <= share <= 1 for share in shares):
+        message = f"Give 1 to {_MOST_QUANTILES} numbers from 0 to 1, separated by commas."
+        raise refused("query", "quantiles", "quantiles", message)
+    return list(dict.fromkeys(abs(share) for share in shares))
+
+
+QuantilesDependency = Annotated[list[float], Depends(_quantiles)]
 
 
 def refused(place: str, name: str, code: str, message: str) -> RequestValidationError:
@@ -107,10 +170,13 @@ def chosen_statistics(tensor: Tensor, wanted: str | None) -> list[int]:
 def require_recorded(record: Record, tensor: Tensor) -> None:
     """Raises NotRecorded for a tensor that the experiment's spec leaves out."""
     recorded: Iterable[Any] = record.spec["recording"]["tensors"]
-    if tensor not in recorded:
+    clipped = tensor == "clipped_weight_gradients"
+    if (_OF_CLIPPED if clipped else tensor) not in recorded:
         raise NotRecorded(
             f"{tensor} is not recorded in this experiment; its recording.tensors has {', '.join(recorded)}."
         )
+    if clipped and record.spec["gradient_clipping"] is None:
+        raise NotRecorded("This experiment does not clip gradients (gradient_clipping is null); read of=weights.")
 
 
 def _choose(known: Sequence[str], wanted: str | None) -> tuple[str | None, list[int]]:

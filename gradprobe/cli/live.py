@@ -61,6 +61,7 @@ class Follower:
             self.rate = (last - first) / (ended - began)
 
     def fetch_loss(self) -> None:
+        """Fetch the loss of the newest recorded steps."""
         every = int(self.experiment.spec.get("recording", {}).get("every", 1))
         start = max(0, self.experiment.progress.iteration - max(_RECENT, 2 * every))
         losses = self.client.metrics(self.experiment.id, start=start).values.get("loss")

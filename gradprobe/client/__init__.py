@@ -1,6 +1,6 @@
 """The Python client: `Client`, the arrays it returns and the errors it raises."""
 
-from gradprobe.client.arrays import Histograms, Layer, LayerCounts, Metrics, Series
+from gradprobe.client.arrays import Histograms, Layer, LayerCounts, Metrics, QuantileSeries, Series
 from gradprobe.client.client import Client, GradientKind
 from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer, WaitTimeout
 from gradprobe.client.transport import DEFAULT_URL
@@ -14,6 +14,7 @@ __all__ = [
     "LayerCounts",
     "Metrics",
     "ProblemError",
+    "QuantileSeries",
     "Series",
     "ServerUnreachable",
     "UnexpectedAnswer",

@@ -2,6 +2,8 @@
 
 In every float array a value that JSON can't hold is itself again: ±inf where the document's `nonfinite` says so, NaN
 where it says `nan` or where nothing was recorded.
+
+Where fewer points were asked for (`max_points`), S is the number of points, and `reduction` says what each stands for.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +13,14 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprobe.resources import HistogramDocument, MetricsDocument, Nonfinite, Reduction, SeriesDocument
+from gradprobe.resources import (
+    HistogramDocument,
+    MetricsDocument,
+    Nonfinite,
+    Quantiles,
+    Reduction,
+    SeriesDocument,
+)
 from gradprobe.state import Status
 
 Floats = NDArray[np.float64]
@@ -33,6 +42,32 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class QuantileSeries:
+    """Quantiles of the elements: `quantiles["layer1"][0.5]` is float64 [S]; they have steps of their own."""
+
+    steps: Integers
+    layers: Mapping[str, Mapping[float, Floats]]
+    reduction: Reduction
+
+    def __getitem__(self, layer: str) -> Mapping[float, Floats]:
+        return self.layers[layer]
+
+    @classmethod
+    def of_document(cls, document: Quantiles, nonfinite: Iterable[Nonfinite]) -> Self:
+        """The arrays of a document's part as it came over HTTP."""
+        steps = np.array(document.steps, dtype=np.int64)
+        marks = _by_column(nonfinite)
+        layers = {
+            layer.name: {
+                float(share): _column(values, steps, marks.get((layer.name, f"quantile_{share}"), ()))
+                for share, values in layer.values.items()
+            }
+            for layer in document.layers
+        }
+        return cls(steps, layers, document.reduction)
+
+
+@dataclass(frozen=True, eq=False)
 class Series:
     """Statistics of one tensor: `series["layer1"]["mean_abs"]` is float64 [S], `series.steps` int64 [S]."""
 
@@ -42,6 +77,7 @@ class Series:
     steps: Integers
     layers: tuple[Layer, ...]
     reduction: Reduction
+    quantiles: QuantileSeries | None = None
 
     def __getitem__(self, layer: str) -> Layer:
         return _named(self.layers, layer)
@@ -60,9 +96,7 @@ class Series:
     def of_document(cls, document: SeriesDocument) -> Self:
         """The arrays of a document as it came over HTTP."""
         steps = np.array(document.steps, dtype=np.int64)
-        marks: dict[tuple[str, str], list[Nonfinite]] = {}
-        for mark in document.nonfinite:
-            marks.setdefault((mark.layer, mark.statistic), []).append(mark)
+        marks = _by_column(document.nonfinite)
         layers = tuple(
             Layer(
                 layer.name,
@@ -75,7 +109,9 @@ class Series:
             )
             for layer in document.layers
         )
-        return cls(document.experiment_id, document.status, document.of, steps, layers, document.reduction)
+        told = document.quantiles
+        quantiles = None if told is None else QuantileSeries.of_document(told, document.nonfinite)
+        return cls(document.experiment_id, document.status, document.of, steps, layers, document.reduction, quantiles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +165,10 @@ class LayerCounts:
 
 @dataclass(frozen=True, eq=False)
 class Histograms:
-    """Histograms of one kind of gradient: `histograms["layer1"].counts` is int64 [S, bins]."""
+    """Histograms of one kind of gradient: `histograms["layer1"].counts` is int64 [S, bins].
+
+    `recorded` int64 [S] is the number of recorded steps that each point is the sum of.
+    """
 
     experiment_id: str
     status: Status
@@ -137,6 +176,7 @@ class Histograms:
     steps: Integers
     layers: tuple[LayerCounts, ...]
     reduction: Reduction
+    recorded: Integers
 
     def __getitem__(self, layer: str) -> LayerCounts:
         return _named(self.layers, layer)
@@ -157,7 +197,15 @@ class Histograms:
             for layer in document.layers
         )
         steps = np.array(document.steps, dtype=np.int64)
-        return cls(document.experiment_id, document.status, document.of, steps, layers, document.reduction)
+        recorded = np.array(document.recorded, dtype=np.int64)
+        return cls(document.experiment_id, document.status, document.of, steps, layers, document.reduction, recorded)
+
+
+def _by_column(nonfinite: Iterable[Nonfinite]) -> dict[tuple[str, str], list[Nonfinite]]:
+    marks: dict[tuple[str, str], list[Nonfinite]] = {}
+    for mark in nonfinite:
+        marks.setdefault((mark.layer, mark.statistic), []).append(mark)
+    return marks
 
 
 def _named(layers: tuple[Named, ...], name: str) -> Named:
@@ -170,7 +218,7 @@ def _named(layers: tuple[Named, ...], name: str) -> Named:
 def _column(values: list[float | None], steps: Integers, marks: Iterable[Nonfinite]) -> Floats:
     column = np.array(values, dtype=np.float64)  # None becomes NaN
     for mark in marks:
-        # A reduced series gives one step two points, a minimum and a maximum, so a mark can name several.
+        # A mark of a reduced series can be of a few steps in a bucket whose other values are numbers.
         first, last = np.searchsorted(steps, [mark.step, mark.step + 1])
         hidden = np.isnan(column[first:last])
         column[first:last][hidden] = float(mark.value)

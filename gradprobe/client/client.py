@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gradprobe.spec import Spec
 
 GradientKind = Literal["weights", "outputs"]
+AnyGradientKind = Literal["weights", "outputs", "clipped_weights"]
 
 _PAGE = 100
 _LONGEST_HOLD = 30.0  # seconds; the server's own bound of `?wait=`
@@ -169,15 +170,27 @@ class Client:
         """Delete an experiment and all that was measured. A running one is refused: cancel it first."""
         self._transport.send("DELETE", _path(experiment_id))
 
-    def gradients(self, experiment_id: str, of: GradientKind = "weights", **selection: Unpack[Selection]) -> Series:
+    def gradients(
+        self,
+        experiment_id: str,
+        of: AnyGradientKind = "weights",
+        quantiles: Iterable[float] | None = None,
+        **selection: Unpack[Selection],
+    ) -> Series:
         """Statistics of gradients: ∂L/∂W of `weights`, or δ = ∂L/∂z per sample at each layer's `outputs`.
+
+        `clipped_weights` are ∂L/∂W after clipping, where the experiment clips.
 
         Args:
             experiment_id: the experiment.
             of: which gradient.
+            quantiles: shares from 0 to 1; those of the elements come as `series.quantiles[layer][share]`, at the
+                steps that have a histogram.
             selection: `layers`, `statistics`, `start`, `stop`, `max_points`.
         """
-        return Series.of_document(self._series(experiment_id, "gradients", {"of": of, **_query(selection)}))
+        shares = None if quantiles is None else ",".join(str(float(share)) for share in quantiles)
+        query = {"of": of, "quantiles": shares, **_query(selection)}
+        return Series.of_document(self._series(experiment_id, "gradients", query))
 
     def weights(self, experiment_id: str, **selection: Unpack[Selection]) -> Series:
         """Statistics of the weights themselves; the selection is that of `gradients`."""
@@ -199,7 +212,10 @@ class Client:
         bins: int | None = None,
         **selection: Unpack[LayerSelection],
     ) -> Histograms:
-        """Histograms of gradients, on the fixed logarithmic grid or, with `bins`, on so many linear ones."""
+        """Histograms of gradients, on the fixed logarithmic grid or, with `bins`, on so many equal bins a layer.
+
+        With `max_points` the counts of neighbouring steps are summed, so nothing is left out.
+        """
         query = {"of": of, "bins": bins, **_query(selection)}
         path = _path(experiment_id, "gradients/histograms")
         return Histograms.of_document(self._transport.read(HistogramDocument, path, query))

@@ -20,7 +20,17 @@ from service.examples import SPECS
 from service.pagination import decode_cursor, next_cursor, next_link
 from service.parsing import Route
 from service.problems import documented
-from service.rendering import accepted, experiment_document, experiment_response, json_response
+from service.rendering import (
+    ACCEPTED,
+    LISTED,
+    LIVE,
+    UNCHANGED,
+    accepted,
+    experiment_document,
+    experiment_response,
+    hashed_response,
+    json_response,
+)
 from service.selection import FiltersDependency, refused
 
 _LOOK_SECONDS: Final = 0.2
@@ -40,7 +50,12 @@ class Changes(SpecModel):
     notes: Notes | None = None
 
 
-@router.post("", status_code=HTTPStatus.ACCEPTED, response_model=Experiment, responses=documented(*_BODY))
+@router.post(
+    "",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=Experiment,
+    responses={**documented(*_BODY), 202: {"headers": ACCEPTED}},
+)
 def create_experiment(
     spec: Annotated[Spec, Body(openapi_examples=SPECS)],
     service: ServiceDependency,
@@ -56,7 +71,11 @@ def create_experiment(
     return accepted(record)
 
 
-@router.get("", response_model=ExperimentPage, responses=documented())
+@router.get(
+    "",
+    response_model=ExperimentPage,
+    responses={**documented(), 200: {"headers": LISTED}, 304: UNCHANGED},
+)
 def list_experiments(
     request: Request,
     service: ServiceDependency,
@@ -70,15 +89,15 @@ def list_experiments(
         records = experiments.page(connection, filters, before, limit + 1)
     following = next_cursor(records, limit, filters)
     query = request.query_params.multi_items()
-    headers = {"Link": next_link(request.url.path, query, following)} if following else None
+    headers = {"Link": next_link(request.url.path, query, following)} if following else {}
     items = [experiment_document(record) for record in records[:limit]]
-    return json_response({"items": items, "next_cursor": following}, headers=headers)
+    return hashed_response(request, {"items": items, "next_cursor": following}, headers)
 
 
 @router.get(
     "/{experiment_id}",
     response_model=Experiment,
-    responses={**documented(HTTPStatus.NOT_FOUND), 304: {"description": "The client has this state already"}},
+    responses={**documented(HTTPStatus.NOT_FOUND), 200: {"headers": LIVE}, 304: UNCHANGED},
 )
 async def read_experiment(
     request: Request,
@@ -93,7 +112,7 @@ async def read_experiment(
     first = record.status
     while record.status == first and not first.ended and (left := deadline - time.monotonic()) > 0:
         await anyio.sleep(min(_LOOK_SECONDS, left))
-        if await request.is_disconnected():
+        if service.stopping.is_set() or await request.is_disconnected():
             break
         record = await run_in_threadpool(_read, service, experiment_id)
     return experiment_response(request, record)
@@ -111,7 +130,11 @@ def change_experiment(experiment_id: ExperimentId, changes: Changes, service: Se
     "/{experiment_id}/cancel",
     status_code=HTTPStatus.ACCEPTED,
     response_model=Experiment,
-    responses={**documented(HTTPStatus.NOT_FOUND), 200: {"model": Experiment, "description": "It had ended already"}},
+    responses={
+        **documented(HTTPStatus.NOT_FOUND),
+        200: {"model": Experiment, "description": "It had ended already", "headers": ACCEPTED},
+        202: {"headers": ACCEPTED},
+    },
 )
 def cancel_experiment(experiment_id: ExperimentId, service: ServiceDependency) -> Response:
     """Cancel what waits at once, and ask the worker of what runs to stop; what has ended stays as it is."""
@@ -124,7 +147,7 @@ def cancel_experiment(experiment_id: ExperimentId, service: ServiceDependency) -
     "/{experiment_id}/retry",
     status_code=HTTPStatus.ACCEPTED,
     response_model=Experiment,
-    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses={**documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT), 202: {"headers": ACCEPTED}},
 )
 def retry_experiment(experiment_id: ExperimentId, service: ServiceDependency) -> Response:
     """Queue an experiment again that failed or was cancelled; what it measured before is removed."""

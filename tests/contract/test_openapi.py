@@ -73,6 +73,46 @@ def test_every_error_is_documented_as_a_problem(document: dict[str, Any]) -> Non
                 assert answer["content"] == {"application/problem+json": PROBLEM}, (name, status)
 
 
+def test_headers_that_tell_where_when_and_which_version_are_documented(document: dict[str, Any]) -> None:
+    told = {
+        name: {status: set(answer.get("headers", {})) for status, answer in operation["responses"].items()}
+        for name, operation in operations(document).items()
+    }
+    for name, answers in told.items():
+        if name.startswith("GET /experiments"):
+            assert {"ETag"} <= answers["200"], name
+            assert {"ETag"} <= answers["304"], name
+        if "202" in answers:
+            assert answers["202"] == {"Location", "Retry-After"}, name
+    assert "Link" in told["GET /experiments"]["200"]
+    assert "Retry-After" in told["GET /experiments/{experiment_id}"]["200"]
+    for operation in operations(document).values():
+        for answer in operation["responses"].values():
+            assert all(
+                header["schema"]["type"] in ("string", "integer") for header in answer.get("headers", {}).values()
+            )
+
+
+def test_parameters_that_reduce_have_their_bounds(document: dict[str, Any]) -> None:
+    def parameter(part: str, name: str) -> dict[str, Any]:
+        listed = document["paths"]["/experiments/{experiment_id}/" + part]["get"]["parameters"]
+        [found] = [entry for entry in listed if entry["name"] == name]
+        assert found["description"]
+        bounds: dict[str, Any] = found["schema"]["anyOf"][0]
+        return bounds
+
+    for part in ("gradients", "weights", "activations", "metrics", "gradients/histograms"):
+        assert (parameter(part, "max_points")["minimum"], parameter(part, "max_points")["maximum"]) == (1, 100_000)
+    assert (
+        parameter("gradients/histograms", "bins")["minimum"],
+        parameter("gradients/histograms", "bins")["maximum"],
+    ) == (
+        1,
+        512,
+    )
+    assert parameter("gradients", "quantiles")["type"] == "string"
+
+
 def test_every_reference_leads_to_a_schema(document: dict[str, Any]) -> None:
     text = json.dumps(document)
     schemas = document["components"]["schemas"]

@@ -157,13 +157,21 @@ INVALID: dict[str, Invalid] = {
     "an unknown tag as a string": Invalid(network(activation="swish"), {("/network/activation", "union_tag_invalid")}),
     "an unknown tag": Invalid(network(activation={"name": 3}), {("/network/activation", "union_tag_invalid")}),
     "an array in place of an object": Invalid(network(activation=[]), {("/network/activation", "object_type")}),
-    "a schedule of a later release": Invalid(
-        {"optimizer": {"name": "adam", "schedule": "cosine"}}, {("/optimizer/schedule", "not_built")}
+    "a schedule within an optimizer": Invalid(
+        {"optimizer": {"name": "adam", "schedule": {"name": "step", "every": 0}}},
+        {("/optimizer/schedule/every", "greater_than_equal")},
     ),
-    "a later release": Invalid(
-        network(kind="conv", dropout=0.1), {("/network/kind", "not_built"), ("/network/dropout", "not_built")}
+    "a depth that its kind can't have": Invalid(network(kind="resnet", depth=7), {("/network/depth", "depth_of_kind")}),
+    "two fields that mean nothing together": Invalid(
+        network(kind="resnet", residual=True), {("/network/residual", "residual_resnet")}
     ),
-    "clipping": Invalid({"gradient_clipping": {"kind": "norm"}}, {("/gradient_clipping", "not_built")}),
+    "two parts that mean nothing together": Invalid(
+        {"network": {"normalization": "batch"}, "training": {"batch_size": 1}},
+        {("/training/batch_size", "batch_of_one")},
+    ),
+    "clipping": Invalid(
+        {"gradient_clipping": {"kind": "norm", "max_norm": 0}}, {("/gradient_clipping/max_norm", "greater_than")}
+    ),
     "an item of an array": Invalid(
         {"recording": {"tensors": ["weights", "biases"]}}, {("/recording/tensors/1", "literal_error")}
     ),
@@ -242,11 +250,19 @@ QUERIES: list[tuple[str, str, str]] = [
     (f"/experiments/{ID}?wait=inf", "/query/wait", "finite_number"),
     (f"/experiments/{ID}?fields=id", "/query/fields", "unknown_parameter"),
     (f"/experiments/{ID}?max_points=5", "/query/max_points", "unknown_parameter"),
-    (f"/experiments/{ID}/gradients?max_points=5", "/query/max_points", "not_built"),
-    (f"/experiments/{ID}/gradients?quantiles=0.5", "/query/quantiles", "not_built"),
-    (f"/experiments/{ID}/gradients/histograms?bins=30", "/query/bins", "not_built"),
+    (f"/experiments/{ID}/gradients?max_points=0", "/query/max_points", "greater_than_equal"),
+    (f"/experiments/{ID}/weights?max_points=100001", "/query/max_points", "less_than_equal"),
+    (f"/experiments/{ID}/gradients?quantiles=0.5,1.01", "/query/quantiles", "quantiles"),
+    (f"/experiments/{ID}/gradients?quantiles=", "/query/quantiles", "quantiles"),
+    (f"/experiments/{ID}/gradients?quantiles=nan", "/query/quantiles", "quantiles"),
+    (f"/experiments/{ID}/gradients?quantiles=half", "/query/quantiles", "quantiles"),
+    (f"/experiments/{ID}/gradients?quantiles={','.join(['0.5'] * 33)}", "/query/quantiles", "quantiles"),
+    (f"/experiments/{ID}/weights?quantiles=0.5", "/query/quantiles", "unknown_parameter"),
+    (f"/experiments/{ID}/gradients/histograms?bins=0", "/query/bins", "greater_than_equal"),
+    (f"/experiments/{ID}/gradients/histograms?bins=513", "/query/bins", "less_than_equal"),
+    (f"/experiments/{ID}/gradients?bins=30", "/query/bins", "unknown_parameter"),
     (f"/experiments/{ID}/gradients/histograms?statistics=norm", "/query/statistics", "unknown_parameter"),
-    (f"/experiments/{ID}/metrics?max_points=5", "/query/max_points", "not_built"),
+    (f"/experiments/{ID}/metrics?max_points=1.5", "/query/max_points", "int_parsing"),
     (f"/experiments/{ID}/metrics?layers=layer1", "/query/layers", "unknown_parameter"),
     (f"/experiments/{ID}/weights?of=outputs", "/query/of", "unknown_parameter"),
     (f"/experiments/{ID}/gradients?of=biases", "/query/of", "literal_error"),

@@ -103,9 +103,9 @@ def test_what_json_can_not_hold_is_null_and_named(client: httpx.Client, database
 
     body = json.loads(response.content, parse_constant=pytest.fail)
     assert body["nonfinite"] == [
-        {"layer": "layer1", "step": 5, "statistic": "mean_abs", "value": "nan"},
-        {"layer": "layer3", "step": 6, "statistic": "norm", "value": "-inf"},
-        {"layer": "layer2", "step": 7, "statistic": "max_abs", "value": "inf"},
+        {"layer": "layer1", "step": 5, "statistic": "mean_abs", "value": "nan", "count": 1},
+        {"layer": "layer3", "step": 6, "statistic": "norm", "value": "-inf", "count": 1},
+        {"layer": "layer2", "step": 7, "statistic": "max_abs", "value": "inf", "count": 1},
     ]
     assert body["layers"][0]["statistics"]["mean_abs"] == [None, 1.0, 1.0]
     arrays = Series.of_document(SeriesDocument.model_validate(body))
@@ -140,7 +140,8 @@ def test_metrics_of_what_has_not_begun_are_empty(client: httpx.Client, experimen
     body = read(client, experiment_id, "metrics")
 
     assert body["metrics"] == {name: [] for name in statistics.names("metrics")}
-    assert body["evaluation"] == {"steps": [], "test_loss": [], "test_accuracy": []}
+    nothing = {"method": "none", "points": 0, "of_points": 0, "bucket": 1}
+    assert body["evaluation"] == {"steps": [], "test_loss": [], "test_accuracy": [], "reduction": nothing}
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,24 @@ def test_a_tensor_that_the_spec_does_not_record_is_not_there(client: httpx.Clien
     for part in ("gradients", "gradients?of=outputs", "activations", "gradients/histograms"):
         body = assert_problem(client.get(f"/experiments/{created}/{part}"), 404, "NOT_RECORDED")
         assert "weights" in body["detail"]
+
+
+def test_gradients_after_clipping_are_there_where_the_experiment_clips(
+    client: httpx.Client, database: Database, experiment_id: str
+) -> None:
+    spec = {"gradient_clipping": {"kind": "norm", "max_norm": 1.0}, "network": {"depth": 2}}
+    clipping = client.post("/experiments", json=spec).json()["id"]
+    record, _ = measured.claim(database, clipping)
+    block = measured.write_statistics(database, record, "clipped_weight_gradients", range(5))
+
+    body = read(client, clipping, "gradients?of=clipped_weights&statistics=norm")
+
+    assert (body["of"], body["layers"][0]["shape"]) == ("clipped_weights", [10, 784])
+    assert np.float32(body["layers"][1]["statistics"]["norm"]).tolist() == block.values[3, 1].tolist()
+    without = client.get(f"/experiments/{experiment_id}/gradients?of=clipped_weights")
+    assert "gradient_clipping" in assert_problem(without, 404, "NOT_RECORDED")["detail"]
+    both = client.get(f"/experiments/{clipping}/gradients?of=clipped_weights&quantiles=0.5")
+    assert_problem(both, 422, "VALIDATION_FAILED")
 
 
 def test_a_damaged_block_is_an_error_of_the_service(

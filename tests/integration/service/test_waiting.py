@@ -1,13 +1,21 @@
 """`?wait`, ETags and what may be cached."""
 
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 
+from gradprobe.settings import Settings
 from gradprobe.store import leases
 from gradprobe.store.database import Database
 from tests.integration.service import measured
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_waiting_ends_when_the_status_changes(client: httpx.Client, database: Database, experiment_id: str) -> None:
@@ -78,21 +86,31 @@ def test_if_none_match_takes_lists_and_weak_tags(client: httpx.Client, experimen
         assert bool(response.content) == (status == 200)
 
 
-def test_a_series_can_be_kept_once_the_experiment_has_ended(
-    client: httpx.Client, database: Database, experiment_id: str
-) -> None:
-    path = f"/experiments/{experiment_id}/weights"
-    running = client.get(path)
-    record, lease = measured.claim(database, experiment_id)
-    measured.write_statistics(database, record, "weights", range(3))
-    measured.finish(database, lease)
-
-    ended = client.get(path)
-
-    assert running.headers["cache-control"] == "no-store"
-    assert "etag" not in running.headers
-    assert ended.headers["cache-control"] == "private, no-cache"
-    assert client.get(path, headers={"If-None-Match": ended.headers["etag"]}).status_code == 304
+def test_the_server_stops_without_waiting_for_those_who_wait(service_settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GRADPROBE_DATABASE_URL": service_settings.database_url,
+        "GRADPROBE_REDIS_URL": service_settings.redis_url,
+        "GRADPROBE_DATA_DIRECTORY": str(service_settings.data_directory),
+    }
+    command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app", "--port", str(port)]
+    with (
+        subprocess.Popen(command, env=environment, cwd=ROOT) as server,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=6), timeout=60
+        ) as client,
+    ):
+        path = f"/experiments/{client.post('/experiments', json={}).json()['id']}"
+        timer = threading.Timer(0.5, server.terminate)
+        timer.start()
+        began = time.monotonic()
+        answer = client.get(f"{path}?wait=30")
+        assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+        server.wait(20)
+        assert time.monotonic() - began < 20
+        timer.join()
 
 
 def test_no_answer_is_open_to_other_origins_or_to_guesses_of_its_type(client: httpx.Client, experiment_id: str) -> None:

@@ -4,12 +4,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from gradprobe import Client, Spec
 from gradprobe.client import ProblemError, ServerUnreachable, UnexpectedAnswer, WaitTimeout
 from gradprobe.errors import ExperimentNotFound, GradprobeError
-from gradprobe.resources import Experiment, ExperimentPage, FieldError, Readiness
+from gradprobe.resources import (
+    Experiment,
+    ExperimentPage,
+    FieldError,
+    LayerQuantiles,
+    Nonfinite,
+    Quantiles,
+    Readiness,
+    Reduction,
+)
 from gradprobe.state import Status
 from tests.unit.gradprobe.prepared import PreparedServer
 
@@ -125,6 +135,26 @@ def test_a_selection_travels_as_query_parameters(server: PreparedServer, client:
         "start": "0",
         "stop": "9",
     }
+
+
+def test_quantiles_are_asked_for_by_share_and_come_as_arrays(server: PreparedServer, client: Client) -> None:
+    reduction = Reduction(method="none", points=2, of_points=2, bucket=1)
+    told = Quantiles(
+        steps=[0, 25],
+        layers=[LayerQuantiles(name="layer1", values={"0.5": [0.25, None], "0.99": [1.0, None]})],
+        reduction=reduction,
+    )
+    mark = Nonfinite(layer="layer1", step=25, statistic="quantile_0.99", value="inf")
+    document = server.series({"layer1": [1.0]}, nonfinite=[mark]).model_copy(update={"quantiles": told})
+    server.prepare("GET", "/experiments/exp_1/gradients", (200, document))
+
+    series = client.gradients("exp_1", quantiles=(0.5, 0.99), max_points=10)
+
+    assert server.requests[0].query == {"of": "weights", "quantiles": "0.5,0.99", "max_points": "10"}
+    assert series.quantiles is not None
+    assert series.quantiles.steps.tolist() == [0, 25]
+    np.testing.assert_array_equal(series.quantiles["layer1"][0.5], [0.25, np.nan])
+    np.testing.assert_array_equal(series.quantiles["layer1"][0.99], [1.0, np.inf])
 
 
 @pytest.mark.parametrize("part", ["weights", "activations"])
