@@ -16,7 +16,7 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts pytest openapi format test-compose data clean
+.PHONY: help demo up test check lint types contracts pytest openapi format test-compose bench bench-run data clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,13 @@ pytest: $(VENV)/.test data
 test-compose: $(VENV)/.test data ## Bring the compose stack up on a real Docker engine, run an experiment, take it down
 	@$(BIN)/python -m pytest tests/compose -m compose $(ARGUMENTS)
 
+# The peers bring a hundred packages along: an environment beside the project's, so that what is tested stays as it is.
+bench: ## Measure speed, memory and size against TensorBoard, wandb and MLflow (half an hour; ARGUMENTS=--quick)
+	@$(MAKE) --no-print-directory VENV=.venv-bench bench-run
+
+bench-run: $(VENV)/.bench data
+	@$(BIN)/python -m benchmarks $(ARGUMENTS)
+
 openapi: $(VENV)/.test ## Write openapi/openapi.json from the code
 	@$(BIN)/python -m service.openapi openapi/openapi.json
 
@@ -62,7 +69,7 @@ data: $(VENV)/.embedded ## Fetch MNIST, verify it, keep it in the data directory
 	@$(BIN)/python -m worker.data mnist
 
 clean: ## Remove the virtual environment and everything that runs left behind
-	rm -rf $(VENV) $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bench $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Gradprobe needs Python 3.11 or newer; set PYTHON=/path/to/python")'
@@ -85,4 +92,9 @@ $(VENV)/.embedded: $(VENV)/.torch pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.embedded
 	@echo "== what the tests need"
 	@$(PIP) -e ".[test]" -c constraints.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.embedded
+	@echo "== what is measured against: TensorBoard, wandb, MLflow"
+	@$(PIP) -e ".[bench]" -c constraints.txt
 	@touch $@

@@ -60,7 +60,7 @@ LEARNING_RATE = Statistic("learning_rate", "the step's learning rate", "1")
 GRADIENT_NORM = Statistic(
     "gradient_norm", "√Σ over all parameters' gradients g², before clipping", "as loss per parameter"
 )
-SECONDS = Statistic("seconds_per_iteration", "wall time from this iteration's start to the next one's", "s")
+SECONDS = Statistic("seconds_per_iteration", "wall time of the iteration; what storing takes is not in it", "s")
 TEST_LOSS = Statistic("test_loss", "mean cross-entropy of the test set, before the step", "nats")
 TEST_ACCURACY = Statistic("test_accuracy", "share of the test set classified correctly, before the step", "share, 0…1")
 

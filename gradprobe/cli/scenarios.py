@@ -18,7 +18,7 @@ from gradprobe.cli.session import Session
 from gradprobe.cli.supervise import Terminated, ended_by_signals, running
 from gradprobe.cli.track import Summary, tracks_of
 from gradprobe.cli.watch import progress_bar, show_progress
-from gradprobe.cli.wording import amount, fixed, one_line, percent, scientific
+from gradprobe.cli.wording import amount, commands, fixed, one_line, percent, scientific
 from gradprobe.client import Client, GradientKind
 from gradprobe.embedded import Stack
 from gradprobe.resources import Experiment
@@ -174,5 +174,5 @@ def _say_where(session: Session, stack: Stack, experiments: Sequence[Experiment]
         query = "of=outputs&statistics=mean_abs"
         lines.append(f"curl 'http://127.0.0.1:8000/experiments/{experiment.id}/gradients?{query}'")
     lines.append("gradprobe show last")
-    for line in lines:
+    for line in commands(*lines):
         session.out.print(f"  {line}", markup=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from gradprobe import __version__
 from gradprobe.cli.environment import read_settings
 from gradprobe.cli.exits import OK
 from gradprobe.cli.session import Session
+from gradprobe.cli.wording import commands
 from gradprobe.client import ServerUnreachable
 from gradprobe.embedded import ChildDied, Stack
 from gradprobe.embedded.stack import DEFAULT_PORT
@@ -108,8 +109,9 @@ def _describe(session: Session, stack: Stack, seconds: float) -> None:
     session.out.print(f"[bold]Gradprobe {__version__} is ready[/bold] after {seconds:.1f} s")
     session.out.print(table, markup=False, soft_wrap=True)
     session.out.print("\nTry it from another terminal; Ctrl-C here stops everything:")
-    session.out.print(f"  gradprobe{option} submit --activation relu --watch", markup=False, soft_wrap=True)
-    session.out.print(
-        f"  curl -X POST {stack.url}/experiments -H 'Content-Type: application/json' -d '{{}}'",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+    lines = (
+        f"gradprobe{option} submit --activation relu --watch",
+        f"curl -X POST {stack.url}/experiments -H 'Content-Type: application/json' -d '{{}}'",
+    )
+    for line in commands(*lines):
+        session.out.print(f"  {line}", markup=False, soft_wrap=True)

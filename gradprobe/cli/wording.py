@@ -1,8 +1,12 @@
 """Numbers, times and specs as people read them."""
 
 import math
+import os
+import shutil
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -130,3 +134,11 @@ def outcome(experiment: Experiment) -> str | None:
         f"{percent(result.test_accuracy)} on the test set · {result.seconds:.1f} s "
         f"({result.iterations_per_second:,.0f} iterations/s)"
     )
+
+
+def commands(*lines: str) -> list[str]:
+    """Lines to type next, with the one before them that a shell needs which does not find `gradprobe` yet."""
+    if shutil.which("gradprobe") is not None:
+        return list(lines)
+    activate = Path(sys.prefix) / "bin" / "activate"
+    return [f". {os.path.relpath(activate)}", *lines] if activate.exists() else list(lines)
