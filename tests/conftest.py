@@ -3,8 +3,10 @@
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,11 @@ hypothesis.settings.register_profile("gradprobe", deadline=None, print_blob=True
 hypothesis.settings.load_profile("gradprobe")
 
 TEMPLATE = "migrated"
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and every process that they start as well;
+# what some of these do on Ctrl-C is what the tests ask.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
