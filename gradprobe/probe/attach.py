@@ -3,7 +3,7 @@
 This is the only file that registers hooks. A forward hook on each layer sees its output z and leaves a hook on the node
 of the autograd graph that made it: what arrives there on the way back is δ = ∂L/∂z, also where a later operation
 overwrites z. A forward hook on each activation sees h = φ(z). No hook returns anything, so values, gradients and random
-numbers are those of a run without them.
+numbers are those of a run without them. A module with hook points of its own tells the same without hooks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,6 +54,7 @@ class Probe:
         self._outputs: list[Any] = [None] * len(taps)
         self._inputs: list[Any] = [None] * len(taps)
         self._deltas: list[Any] = [None] * len(taps)
+        self._kept: list[Any] = [None] * len(taps)
         self._ran: list[bool | None] = [None] * len(taps)
         self._activated: list[bool | None] = [None] * len(taps)
         self._keep_delta = [partial(self._deltas.__setitem__, index) for index in range(len(taps))]
@@ -133,8 +134,12 @@ class Probe:
             raise UnsupportedModule(f"{self.taps[index].name} runs more than once in a step, which is not supported.")
         self._ran[index] = True
         self._outputs[index] = self._inputs[index] = output
-        if output.grad_fn is not None:
-            # A function in C that stores its argument: no Python runs during the backward pass.
+        if self._trusted:
+            # Nothing overwrites z in a network with hook points, so autograd itself can keep its gradient.
+            output.retain_grad()
+            self._kept[index] = output
+        elif output.grad_fn is not None:
+            # A function in C that stores its argument: no Python of ours runs during the backward pass.
             output.grad_fn.register_prehook(self._keep_delta[index])
 
     def see_activation(self, index: int, entry: Tensor, output: Tensor) -> None:
@@ -152,7 +157,7 @@ class Probe:
     def _forget(self) -> None:
         nothing = [None] * len(self.taps)
         self._outputs[:], self._inputs[:], self._deltas[:] = nothing, nothing, nothing
-        self._ran[:], self._activated[:] = nothing, nothing
+        self._kept[:], self._ran[:], self._activated[:] = nothing, nothing, nothing
 
     def _captured(self) -> Captured:
         batch = len(self._outputs[0])
@@ -163,7 +168,7 @@ class Probe:
         outputs = list(self._outputs)
         return Captured(
             gradients=cast(list[Tensor], [parameter.grad for parameter in self._gradients_of]),
-            deltas=[gradient for gradient, *_ in self._deltas],
+            deltas=[z.grad for z in self._kept] if self._trusted else [gradient for gradient, *_ in self._deltas],
             outputs=outputs,
             inputs=list(self._inputs) if self._needs_input else outputs,
             delta_scale=batch / self._scale,
@@ -171,7 +176,8 @@ class Probe:
         )
 
     def _refuse_missing(self) -> None:
-        for tap, output, delta in zip(self.taps, self._outputs, self._deltas, strict=True):
+        deltas = [(z.grad,) if z is not None else None for z in self._kept] if self._trusted else self._deltas
+        for tap, output, delta in zip(self.taps, self._outputs, deltas, strict=True):
             if output is None or delta is None or delta[0] is None:
                 raise UnsupportedModule(f"{tap.name} took no part in this step; leave it out or freeze it.")
         for parameter in self._gradients_of:
