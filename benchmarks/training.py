@@ -81,7 +81,7 @@ def _order(size: int, batch: int, seed: int) -> tuple[Tensor, ...]:
     source = batches.Batches(
         Dataset("order", images, positions, images, positions, None), batch, seed, positions.device
     )
-    return tuple(source.next()[1] for _ in range(_ORDER_BATCHES))
+    return tuple(source.next()[1].clone() for _ in range(_ORDER_BATCHES))
 
 
 def plain_step(network: nn.Module, spec: Spec, data: Dataset, device: torch.device) -> Step:

@@ -25,19 +25,41 @@ _BYTES_PER_COUNT = 6  # a uint16 bin and a uint32 count
 
 
 class Addresses:
-    """Where a kind's tensors lie in this step: float32, contiguous, one after another in `of`, with their `sizes`."""
+    """Where a kind's tensors lie: float32, contiguous, one after another in `of`, with their `sizes`."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.of = np.zeros(len(tensors), np.int64)
         self.sizes = np.array([tensor.numel() for tensor in tensors], np.int64)
         self._alive: Sequence[Tensor] = ()
+        self._lasting: Sequence[Tensor] | None = None
+        self._sources: list[Tensor] = []
+        self._copies: list[Tensor] = []
 
-    def set(self, tensors: Sequence[Tensor], trusted: bool = False) -> None:
-        """Point to these; ones of another layout or type are copied first, unless they are `trusted` to be neither."""
-        if not trusted and not all([tensor.is_contiguous() and tensor.dtype is torch.float32 for tensor in tensors]):  # noqa: C419 - faster
-            tensors = [tensor.to(torch.float32).contiguous() for tensor in tensors]
-        self._alive = tensors  # a copy must outlive the pass over its address
-        self.of[:] = [tensor.data_ptr() for tensor in tensors]
+    def set(self, tensors: Sequence[Tensor], lasting: bool = False) -> None:
+        """Point to these; ones of another layout or type are copied first.
+
+        `lasting`: later calls with this very sequence mean the same memory, so that only the copies are made again.
+        """
+        if self._lasting is tensors:
+            if self._copies:
+                torch._foreach_copy_(self._copies, self._sources)
+            return
+        self._sources = [tensor for tensor in tensors if not _readable(tensor)]
+        self._alive = tensors
+        if self._sources:
+            self._alive = [tensor if _readable(tensor) else _as_readable(tensor) for tensor in tensors]
+            self._copies = [now for now, tensor in zip(self._alive, tensors, strict=True) if now is not tensor]
+        self._lasting = tensors if lasting else None
+        self.of[:] = [tensor.data_ptr() for tensor in self._alive]
+
+
+def _readable(tensor: Tensor) -> bool:
+    return tensor.dtype is torch.float32 and tensor.is_contiguous()
+
+
+def _as_readable(tensor: Tensor) -> Tensor:
+    copy: Tensor = tensor.detach().to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    return copy
 
 
 class SparseCounts:
@@ -91,10 +113,6 @@ class NativeCollector:
         self._allocate(layers, recording)
         self._known = np.empty((7, layers), np.float64)
         self._known_step = -1  # the step whose weights `_known` and `_before` describe already
-        self._direct = all(
-            tensor.is_contiguous() and tensor.dtype is torch.float32
-            for tensor in (*captured.gradients, *captured.deltas, *captured.outputs, *captured.inputs)
-        )
         self._trusted = False
         self._step = 0
         self._steps: list[int] = []
@@ -126,17 +144,17 @@ class NativeCollector:
         """Reduce one step's gradients, δ, activations and weights."""
         self._row = len(self._steps) if moment.statistics else self._rows
         self._step, self._trusted = moment.step, captured.trusted
-        direct = self._direct and captured.trusted
-        self._gradients.set(captured.gradients, direct)
+        lasting = captured.lasting
+        self._gradients.set(captured.gradients, lasting)
         self._weight_gradients.of[:] = self._gradients.of[: len(self._weight_gradients.of)]
         if "weight_gradients" in self._wanted:
             self._measure("weight_gradients", self._weight_gradients, 1.0, moment.counts)
         if "output_gradients" in self._wanted:
-            self._deltas.set(captured.deltas, direct)
+            self._deltas.set(captured.deltas, lasting)
             self._measure("output_gradients", self._deltas, captured.delta_scale, moment.counts)
         if moment.statistics:
             self._gradient_norm[self._row] = sqrt(native.square_sum(self._gradients.of, self._gradients.sizes))
-            self._measure_activations(captured, direct)
+            self._measure_activations(captured)
             self._measure_weights()
             self._steps.append(moment.step)
         if moment.counts:
@@ -159,13 +177,13 @@ class NativeCollector:
             sparse.lengths[row],
         )
 
-    def _measure_activations(self, captured: Captured, direct: bool) -> None:
+    def _measure_activations(self, captured: Captured) -> None:
         if "activations" in self._wanted:
-            self._outputs.set(captured.outputs, direct)
+            self._outputs.set(captured.outputs, captured.lasting)
             inputs = self._outputs
             if captured.inputs is not captured.outputs:
                 inputs = self._inputs
-                inputs.set(captured.inputs, direct)
+                inputs.set(captured.inputs, captured.lasting)
             native.activations(
                 self._outputs.of,
                 inputs.of,
