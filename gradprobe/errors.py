@@ -25,6 +25,36 @@ class ExperimentNotFound(GradprobeError):
     code = "EXPERIMENT_NOT_FOUND"
 
 
+class Unauthenticated(GradprobeError):
+    """This server asks for a key: send `Authorization: Bearer gp_…`; its operator makes one with `gradprobe keys`."""
+
+    code = "UNAUTHENTICATED"
+
+
+class InvalidKey(GradprobeError):
+    """This key opens nothing here; see that it was copied whole, or ask this server's operator for another."""
+
+    code = "INVALID_KEY"
+
+
+class MissingScope(GradprobeError):
+    """This key does not allow that."""
+
+    code = "MISSING_SCOPE"
+
+
+class KeyNotFound(GradprobeError):
+    """There is no such key; `gradprobe keys list` shows those there are."""
+
+    code = "KEY_NOT_FOUND"
+
+
+class NoKey(GradprobeError):
+    """A server that others can reach needs a key; make one with `gradprobe keys create NAME`, then start it again."""
+
+    code = "NO_KEY"
+
+
 class UnknownLayer(GradprobeError):
     """The network has no layer of this name."""
 

@@ -6,7 +6,7 @@ A secret is given as `GRADPROBE_<NAME>` or, better, as a file whose path is in `
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
@@ -46,6 +46,17 @@ class Settings(BaseSettings):
         description="A directory that already holds the IDX files; read before anything is fetched.",
     )
     dataset_mirrors: bool = Field(default=True, description="Whether public HTTPS mirrors may be asked.")
+
+    authentication: Literal["auto", "required", "loopback_in_front"] = Field(
+        default="auto",
+        description="Who needs a key. auto: whoever does not come through this machine's loopback interface; required: "
+        "everybody; loopback_in_front: nobody, because something else lets in nobody but this machine, as Docker does "
+        "for a port that it publishes on 127.0.0.1.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description='Sites whose pages may read the API, a JSON list such as ["https://example.org"].'
+    )
+    documentation: bool = Field(default=True, description="Whether /docs and /openapi.json are there.")
 
     maximum_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     maximum_attempts: int = Field(default=3, ge=1, le=100, description="Workers an experiment may lose.")

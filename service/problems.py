@@ -27,6 +27,9 @@ _logger = logging.getLogger(__name__)
 #: Each domain error's status. One that only a worker raises is a fault of the service where it reaches a client.
 STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     GradprobeError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    errors.InvalidKey: HTTPStatus.UNAUTHORIZED,
+    errors.MissingScope: HTTPStatus.FORBIDDEN,
     errors.ExperimentNotFound: HTTPStatus.NOT_FOUND,
     errors.NotRecorded: HTTPStatus.NOT_FOUND,
     errors.UnknownLayer: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -42,6 +45,8 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.WorkerStopping: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DatasetUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeviceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.KeyNotFound: HTTPStatus.NOT_FOUND,
+    errors.NoKey: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DataDirectoryUnusable: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.CorruptBlock: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.UnsupportedModule: HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -75,6 +75,7 @@ def experiment_document(record: Record) -> dict[str, Any]:
         "result": record.result,
         "error": record.error,
         "provenance": record.provenance,
+        "owner": record.owner,
         "links": {"self": path} | {name: f"{path}/{part}" for name, part in parts.items()},
     }
 

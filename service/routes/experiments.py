@@ -15,7 +15,7 @@ from gradprobe.resources import Experiment, ExperimentPage
 from gradprobe.spec import Label, Notes, Spec, SpecModel, Tags
 from gradprobe.store import experiments
 from gradprobe.store.experiments import Record
-from service.dependencies import ExperimentId, RequestId, Service, ServiceDependency
+from service.dependencies import ExperimentId, PrincipalDependency, RequestId, Service, ServiceDependency
 from service.examples import SPECS
 from service.pagination import decode_cursor, next_cursor, next_link
 from service.parsing import Route
@@ -60,13 +60,14 @@ def create_experiment(
     spec: Annotated[Spec, Body(openapi_examples=SPECS)],
     service: ServiceDependency,
     request_id: RequestId,
+    principal: PrincipalDependency,
     idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Submit an experiment. It is stored, and sent to a worker, before this answers."""
     if idempotency_key is not None:
         raise refused("header", "Idempotency-Key", "not_built", "Idempotency-Key is not built yet; leave it out")
     with service.database.write() as connection:
-        record = experiments.create(connection, spec, service.settings.maximum_attempts, request_id)
+        record = experiments.create(connection, spec, service.settings.maximum_attempts, request_id, principal.owner)
     _ring(service, record)
     return accepted(record)
 
