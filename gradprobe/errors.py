@@ -97,6 +97,36 @@ class ExperimentNotEnded(GradprobeError):
     code = "EXPERIMENT_NOT_ENDED"
 
 
+class PreconditionFailed(GradprobeError):
+    """The experiment has changed since the state that If-Match names; read it again, then decide again."""
+
+    code = "PRECONDITION_FAILED"
+
+
+class IdempotencyKeyReused(GradprobeError):
+    """This Idempotency-Key came before with another request; use a new key for a new request."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+
+
+class CreatedResourceGone(GradprobeError):
+    """What an earlier request with this Idempotency-Key made has been deleted; use a new key to make another."""
+
+    code = "CREATED_RESOURCE_GONE"
+
+
+class TooManyExperiments(GradprobeError):
+    """As many of your experiments wait or run as this server takes of one owner; send it again when one has ended."""
+
+    code = "TOO_MANY_EXPERIMENTS"
+
+
+class QueueFull(GradprobeError):
+    """As many experiments wait as this server takes; send it again later."""
+
+    code = "QUEUE_FULL"
+
+
 class DatabaseUnavailable(GradprobeError):
     """The database does not answer; nothing was changed, try again shortly."""
 

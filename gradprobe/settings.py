@@ -59,6 +59,13 @@ class Settings(BaseSettings):
     documentation: bool = Field(default=True, description="Whether /docs and /openapi.json are there.")
 
     maximum_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    maximum_waiting: int = Field(default=10_000, ge=1, le=10_000_000, description="Experiments that may wait in all.")
+    maximum_active: int = Field(
+        default=1_000, ge=1, le=10_000_000, description="Experiments of one owner that may wait or run."
+    )
+    idempotency_hours: float = Field(
+        default=24.0, ge=24.0, le=24.0 * 365, description="How long an Idempotency-Key is remembered."
+    )
     maximum_attempts: int = Field(default=3, ge=1, le=100, description="Workers an experiment may lose.")
     lease_seconds: float = Field(
         default=30.0, ge=1.0, le=3600.0, description="After so long without a heartbeat a worker is lost."

@@ -36,6 +36,11 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.UnknownStatistic: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidRange: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidCursor: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.CreatedResourceGone: HTTPStatus.CONFLICT,
+    errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    errors.TooManyExperiments: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.ExperimentRunning: HTTPStatus.CONFLICT,
     errors.ExperimentNotEnded: HTTPStatus.CONFLICT,
     errors.ExperimentCancelled: HTTPStatus.CONFLICT,
@@ -58,6 +63,13 @@ POINTERS: Final[Mapping[type[GradprobeError], str]] = {
     errors.UnknownStatistic: "/query/statistics",
     errors.InvalidRange: "/query/stop",
     errors.InvalidCursor: "/query/cursor",
+    errors.IdempotencyKeyReused: "/header/idempotency-key",
+}
+
+#: Seconds after which it is worth trying again, where a later try can succeed.
+_AGAIN: Final[Mapping[int, int]] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: RETRY_SECONDS,
+    HTTPStatus.TOO_MANY_REQUESTS: RETRY_SECONDS,
 }
 
 _CODES: Final[Mapping[int, str]] = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
@@ -91,8 +103,8 @@ def problem(
         "errors": [fault.model_dump() for fault in faults],
     }
     given = dict(headers or {})
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        given.setdefault("Retry-After", str(RETRY_SECONDS))
+    if status in _AGAIN:
+        given.setdefault("Retry-After", str(_AGAIN[status]))
     return Response(orjson.dumps(body), status, given, MEDIA_TYPE)
 
 

@@ -4,14 +4,14 @@ Every function takes a connection inside a transaction that its caller opened an
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from gradprobe.access import Principal
-from gradprobe.errors import ExperimentNotEnded, ExperimentNotFound, ExperimentRunning
+from gradprobe.errors import ExperimentNotEnded, ExperimentNotFound, ExperimentRunning, PreconditionFailed
 from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.state import ACTIVE, Status, may_become
@@ -157,6 +157,23 @@ def require_visible(connection: Connection, identifier: str, principal: Principa
     mine = and_(experiments.c.id == identifier, experiments.c.owner == principal.owner)
     if not is_experiment_id(identifier) or connection.execute(select(experiments.c.id).where(mine)).first() is None:
         raise _not_found(identifier)
+
+
+def require_version(connection: Connection, identifier: str, versions: Collection[int] | None) -> None:
+    """That the experiment is in a state that the caller knows, and stays so until this transaction ends.
+
+    Raises:
+        ExperimentNotFound: there is none.
+        PreconditionFailed: its version is none of these.
+    """
+    if versions is None:
+        return
+    locked = select(experiments.c.row_version).where(experiments.c.id == identifier).with_for_update()
+    version = connection.scalar(locked) if is_experiment_id(identifier) else None
+    if version is None:
+        raise _not_found(identifier)
+    if version not in versions:
+        raise PreconditionFailed
 
 
 def page(connection: Connection, filters: Filters, before: str | None, limit: int) -> list[Record]:
