@@ -32,6 +32,15 @@ def gradprobe(
         str | None,
         typer.Option(help=f"The server to speak to.  [default: {DEFAULT_URL}]", envvar="GRADPROBE_URL"),
     ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="The key that opens it; better in $GRADPROBE_API_KEY or in the file $GRADPROBE_API_KEY_FILE, since "
+            "others on this machine can read a command line.",
+            envvar="GRADPROBE_API_KEY",
+            show_envvar=False,
+        ),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Do the gradients reach every layer of a network in training?
@@ -45,7 +54,7 @@ def gradprobe(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(OK)
-    context.obj = Session(url)
+    context.obj = Session(url, api_key)
 
 
 _ON_A_SERVER: dict[str, Callable[..., None]] = {
