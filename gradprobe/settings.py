@@ -59,12 +59,30 @@ class Settings(BaseSettings):
     documentation: bool = Field(default=True, description="Whether /docs and /openapi.json are there.")
 
     maximum_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    maximum_parameters: int = Field(default=50_000_000, ge=1, le=50_000_000, description="Of a network.")
+    maximum_unit_iterations: int = Field(
+        default=10**11, ge=1, description="Of an experiment: depth × width × iterations."
+    )
+    maximum_estimated_hours: float = Field(
+        default=24.0,
+        gt=0.0,
+        description="Of an experiment, on one thread of a processor, as far as can be told before.",
+    )
+    maximum_memory_mebibytes: int = Field(
+        default=16_384, ge=1, description="Of a worker, as far as can be told before."
+    )
+    maximum_stored_mebibytes: int = Field(
+        default=10_240, ge=1, description="Of what an experiment records, as far as can be told before."
+    )
     maximum_waiting: int = Field(default=10_000, ge=1, le=10_000_000, description="Experiments that may wait in all.")
     maximum_active: int = Field(
         default=1_000, ge=1, le=10_000_000, description="Experiments of one owner that may wait or run."
     )
     idempotency_hours: float = Field(
         default=24.0, ge=24.0, le=24.0 * 365, description="How long an Idempotency-Key is remembered."
+    )
+    retention_days: float = Field(
+        default=0.0, ge=0.0, le=36_500.0, description="`gradprobe purge` deletes what ended longer ago; 0: says none."
     )
     maximum_attempts: int = Field(default=3, ge=1, le=100, description="Workers an experiment may lose.")
     lease_seconds: float = Field(

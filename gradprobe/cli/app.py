@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gradprobe import __version__
-from gradprobe.cli import demo, gradients, keys, lifecycle, listing, migrate, serve, show, submit, up, watch
+from gradprobe.cli import demo, gradients, keys, lifecycle, listing, migrate, purge, serve, show, submit, up, watch
 from gradprobe.cli.exits import EPILOG, FAILED, INTERRUPTED, OK, UNREACHABLE, CommandError
 from gradprobe.cli.session import Session
 from gradprobe.cli.wording import one_line
@@ -68,7 +68,7 @@ _ON_A_SERVER: dict[str, Callable[..., None]] = {
     "delete": lifecycle.delete,
 }
 _HERE: dict[str, Callable[..., None]] = {"demo": demo.demo, "up": up.up}
-_OPERATION: dict[str, Callable[..., None]] = {"serve": serve.serve, "migrate": migrate.migrate}
+_OPERATION: dict[str, Callable[..., None]] = {"serve": serve.serve, "migrate": migrate.migrate, "purge": purge.purge}
 _OPERATORS = "For those who run a server"
 
 _PANELS = {

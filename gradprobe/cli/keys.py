@@ -12,8 +12,10 @@ import typer
 from rich.table import Table
 
 from gradprobe.access import OWNER_PATTERN, Scope
+from gradprobe.cli.durations import seconds_of
 from gradprobe.cli.exits import require, usage
 from gradprobe.cli.session import session_of
+from gradprobe.cli.store import WHICH, opened
 from gradprobe.cli.wording import NOTHING, age, one_line
 
 if TYPE_CHECKING:
@@ -21,14 +23,9 @@ if TYPE_CHECKING:
 
     from gradprobe.store.keys import Key
 
-_DAY = 86_400.0
-_UNITS = {"h": 3600.0, "d": _DAY, "w": 7 * _DAY, "y": 365 * _DAY}
-_ENVIRONMENT = (
-    "The database is $GRADPROBE_DATABASE_URL, or the SQLite file in $GRADPROBE_DATA_DIRECTORY: that of the server."
-)
 
 app = typer.Typer(
-    help=f"Make, list and revoke the keys that open a server. {_ENVIRONMENT}",
+    help=f"Make, list and revoke the keys that open a server. {WHICH}",
     short_help="Make, list and revoke the keys that open a server.",
     rich_markup_mode="markdown",
     no_args_is_help=True,
@@ -52,9 +49,9 @@ def create(
     """Make a key and print it, this once: only its SHA-256 is stored."""
     if not re.fullmatch(OWNER_PATTERN, owner):
         raise usage(f"{owner!r} can't be an owner: up to 64 letters, digits and . _ @ + -, the first a letter or digit")
-    lifetime = _lifetime(expires)
+    lifetime = None if expires == "never" else seconds_of(expires)
     scopes = scope or [Scope.READ, Scope.WRITE]
-    with _database() as connection:
+    with _transaction() as connection:
         key, secret = require("gradprobe.store.keys", extra="server").create(connection, owner, scopes, lifetime, note)
     if json:
         session_of(context).print_json(json_module.dumps({"key": secret} | _document(key)))
@@ -70,7 +67,7 @@ def list_keys(
 ) -> None:
     """List all keys, without what would open anything."""
     session = session_of(context)
-    with _database() as connection:
+    with _transaction() as connection:
         found: list[Key] = require("gradprobe.store.keys", extra="server").every(connection)
     if json:
         session.print_json(json_module.dumps([_document(key) for key in found]))
@@ -87,7 +84,7 @@ def revoke(
     json: Annotated[bool, typer.Option("--json", help="Print what is known of it.")] = False,
 ) -> None:
     """End a key, at once and for good."""
-    with _database() as connection:
+    with _transaction() as connection:
         found: Key = require("gradprobe.store.keys", extra="server").revoke(connection, key)
     if json:
         session_of(context).print_json(json_module.dumps(_document(found)))
@@ -96,26 +93,9 @@ def revoke(
 
 
 @contextmanager
-def _database() -> "Iterator[Connection]":
-    """One transaction on the database of the settings, which must be migrated."""
-    settings = require("gradprobe.cli.environment", extra="server").read_settings()
-    database = require("gradprobe.store.database", extra="server").Database(settings.database, pool_size=1)
-    try:
-        require("gradprobe.store.migrate", extra="server").require_head(database)
-        with database.write() as connection:
-            yield connection
-    finally:
-        database.close()
-
-
-def _lifetime(text: str) -> float | None:
-    """Seconds; None for ever."""
-    if text == "never":
-        return None
-    found = re.fullmatch(r"([1-9]\d{0,4})([hdwy])", text)
-    if found is None:
-        raise usage(f"{text!r} is no time a key can last: give 12h, 30d, 8w, 1y, or never")
-    return int(found[1]) * _UNITS[found[2]]
+def _transaction() -> "Iterator[Connection]":
+    with opened() as (_, database), database.write() as connection:
+        yield connection
 
 
 def _document(key: "Key") -> dict[str, Any]:

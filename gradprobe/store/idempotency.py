@@ -50,8 +50,3 @@ def remember(connection: Connection, repetition: Repetition, resource_id: str) -
     if known.request != repetition.request:
         raise IdempotencyKeyReused
     return str(known.resource_id)
-
-
-def forget(connection: Connection, seconds: float) -> int:
-    """Delete the keys older than this; how many there were."""
-    return connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < now() - seconds)).rowcount

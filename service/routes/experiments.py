@@ -15,6 +15,7 @@ from gradprobe.resources import Experiment, ExperimentPage
 from gradprobe.spec import Label, Notes, Spec, SpecModel, Tags
 from gradprobe.store import experiments
 from gradprobe.store.experiments import Record
+from service.bounds import require_affordable
 from service.conditions import REPLAYED, KnownVersions, RepetitionDependency
 from service.dependencies import ExperimentId, PrincipalDependency, RequestId, Service, ServiceDependency
 from service.examples import SPECS
@@ -74,6 +75,7 @@ def create_experiment(
 
     With an `Idempotency-Key` it can be sent again, after a lost answer for instance, and is submitted once.
     """
+    require_affordable(spec, service.settings)
     submission = Submission(spec, principal.owner, request_id, repetition)
     with service.database.write() as connection:
         record, is_new = submit(connection, submission, service.settings)

@@ -23,7 +23,6 @@ from gradprobe.resources import (
 from gradprobe.state import Status
 from tests.unit.gradprobe.prepared import PreparedServer
 
-
 QUICK = Retries(first=0.001)
 
 
