@@ -1,7 +1,6 @@
 """What experiments take, against what `gradprobe.estimate` says beforehand; and constants that would fit best."""
 
-import json
-import resource
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -127,7 +126,7 @@ def _memory(subjects: Sequence[tuple[str, Spec]], quick: bool) -> Table:
     for subject, spec in subjects:
         name = "synthetic" if quick else "mnist"
         child = [sys.executable, "-m", "benchmarks.estimates", "--child", name, spec.model_dump_json()]
-        peak = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)  # noqa: S603
+        peak = int(subprocess.run(child, check=True, capture_output=True, text=True).stdout)  # noqa: S603
         said = estimate(spec).memory_bytes
         figures: dict[str, Figure] = {
             "MiB, measured": peak / _MEBIBYTE,
@@ -163,7 +162,9 @@ def _child(name: str, document: str) -> None:
     torch.set_num_threads(1)
     data = dataset(name)
     train(lasting(Spec.model_validate_json(document), 12), data, _CPU, lambda _: None, _PACE)
-    sys.stdout.write(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    # Not getrusage: what that tells begins with the size of the process that this one was forked from.
+    [peak] = re.findall(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
+    sys.stdout.write(str(int(peak) * 1024))
 
 
 if __name__ == "__main__":
