@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradprobe.cli.durations import seconds_of
-from gradprobe.cli.exits import require, usage
+from gradprobe.cli.exits import require
 from gradprobe.cli.session import session_of
 from gradprobe.cli.store import opened
 
@@ -38,27 +38,28 @@ def purge(
     with opened() as (settings, database):
         seconds = settings.retention_days * _DAY if older_than is None else seconds_of(older_than)
         remembered = settings.idempotency_hours * _HOUR
-        if not seconds:
-            raise usage("Nothing says how long to keep experiments: set GRADPROBE_RETENTION_DAYS, or give --older-than")
         with database.read() as connection:
             counts = {
-                "experiments": retention.count_old(connection, seconds),
+                "experiments": retention.count_old(connection, seconds) if seconds else 0,
                 "idempotency_keys": retention.count_forgotten(connection, remembered),
             }
         if yes:
             counts = dict.fromkeys(counts, 0)
-            while deleted := _deleted(database, retention.delete_old, seconds):
+            while seconds and (deleted := _deleted(database, retention.delete_old, seconds)):
                 counts["experiments"] += deleted
             counts["idempotency_keys"] = _deleted(database, retention.delete_forgotten, remembered)
     if json:
         session_of(context).print_json(json_module.dumps(counts | {"deleted": yes}))
-        return
-    done = "deleted" if yes else "would be deleted; --yes does it"
-    days = f"{seconds / _DAY:g} days"
-    typer.echo(
-        f"{counts['experiments']:,} experiments that ended more than {days} ago, and "
-        f"{counts['idempotency_keys']:,} remembered requests: {done}"
-    )
+    else:
+        typer.echo(_sentence(counts, seconds, yes))
+
+
+def _sentence(counts: dict[str, int], seconds: float, done: bool) -> str:
+    what = f"{counts['idempotency_keys']:,} remembered requests"
+    if seconds:
+        what = f"{counts['experiments']:,} experiments that ended more than {seconds / _DAY:g} days ago, and {what}"
+    why = "" if seconds else ". Experiments are kept: give --older-than, or set GRADPROBE_RETENTION_DAYS"
+    return f"{what}: {'deleted' if done else 'would be deleted; --yes does it'}{why}"
 
 
 def _deleted(database: "Database", action: "Callable[[Connection, float], int]", seconds: float) -> int:

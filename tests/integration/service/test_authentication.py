@@ -1,6 +1,7 @@
 """Who is let in: with which key, to do what, and when without one."""
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,18 @@ def test_the_use_of_a_key_is_noted(closed: httpx.Client, store: Database) -> Non
         used = {key.owner: key.last_used_at for key in keys.every(connection)}
     assert used["alice"] is not None
     assert used["root"] is None
+
+
+def test_no_key_is_ever_logged(closed: httpx.Client, store: Database, caplog: pytest.LogCaptureFixture) -> None:
+    alice = bearer(store, "alice")
+    with caplog.at_level(logging.DEBUG):
+        closed.get("/experiments", headers=alice.headers)
+        closed.get("/experiments/exp_0", headers=alice.headers)
+        closed.post("/experiments", content=b"{", headers=alice.headers | {"Content-Type": "application/json"})
+        closed.get("/experiments", headers={"Authorization": alice.secret})
+
+    assert "/experiments/exp_0" in caplog.text
+    assert alice.secret[11:] not in caplog.text
 
 
 def test_the_scheme_may_be_written_in_any_case(closed: httpx.Client, store: Database) -> None:

@@ -87,8 +87,8 @@ def test_the_command_says_what_it_would_do_and_does_it_when_told(
     ended(store, 10)
     remember(store, "old", 25.0)
 
-    assert run(["purge"]) == 2
-    assert "GRADPROBE_RETENTION_DAYS" in capsys.readouterr().err
+    assert run(["purge"]) == 0
+    assert "GRADPROBE_RETENTION_DAYS" in capsys.readouterr().out
     assert run(["purge", "--older-than", "soon"]) == 2
     monkeypatch.setenv("GRADPROBE_RETENTION_DAYS", "30")
 
