@@ -59,6 +59,7 @@ experiments = Table(
     Column("owner", String(64)),
     Index(None, "status", "id"),
     Index(None, "owner", "id"),
+    Index(None, "owner", "status"),
 )
 
 tags = Table(

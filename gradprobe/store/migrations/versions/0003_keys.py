@@ -13,6 +13,7 @@ def upgrade() -> None:
     # Without a default: a worker of the release before, which knows no owner, goes on writing its rows.
     op.add_column("experiments", sa.Column("owner", sa.String(64)))
     op.create_index("ix_experiments_owner_id", "experiments", ["owner", "id"])
+    op.create_index("ix_experiments_owner_status", "experiments", ["owner", "status"])
     op.create_table(
         "keys",
         sa.Column("id", sa.String(30), nullable=False),
@@ -43,6 +44,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("idempotency_keys")
     op.drop_table("keys")
+    op.drop_index("ix_experiments_owner_status", "experiments")
     op.drop_index("ix_experiments_owner_id", "experiments")
     # Not in batch mode: it would write the table anew, and dropping the old one would delete all that refers to it.
     op.drop_column("experiments", "owner")
