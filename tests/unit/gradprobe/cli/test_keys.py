@@ -16,6 +16,8 @@ import pytest
 
 from gradprobe import access
 from gradprobe.cli import run
+from gradprobe.resources import ExperimentPage
+from tests.unit.gradprobe.prepared import PreparedServer
 
 CommandLine = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[4]
@@ -137,3 +139,16 @@ def test_a_server_that_others_can_reach_asks_this_machine_too(cli: CommandLine, 
     assert httpx.get(f"{url}/experiments", trust_env=False).status_code == 401
     headers = {"Authorization": f"Bearer {secret}"}
     assert httpx.get(f"{url}/experiments", headers=headers, trust_env=False).status_code == 200
+
+
+def test_a_key_is_sent_with_every_request(server: PreparedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.prepare("GET", "/experiments", (200, ExperimentPage(items=[], next_cursor=None)))
+
+    assert run(["--url", server.url, "--api-key", "gp_option", "list"]) == 0
+    monkeypatch.setenv("GRADPROBE_API_KEY", "gp_environment")
+    assert run(["--url", server.url, "list"]) == 0
+
+    assert [request.headers["authorization"] for request in server.requests] == [
+        "Bearer gp_option",
+        "Bearer gp_environment",
+    ]
