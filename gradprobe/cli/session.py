@@ -35,7 +35,7 @@ class Session:
 
     def connect(self) -> Client:
         """A client for the chosen server. Somebody waits for it: where no server is, that is soon said."""
-        return Client(self.url, api_key=self.api_key, retries=_IMPATIENT)
+        return Client(self.url, api_key=self.api_key or None, retries=_IMPATIENT)
 
     def print_json(self, document: str) -> None:
         """A document as it is, for other programs: no colours, no wrapping."""

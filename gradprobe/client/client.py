@@ -61,8 +61,8 @@ class Client:
     Args:
         url: where it listens; by default `$GRADPROBE_URL`, else http://127.0.0.1:8000.
         timeout: seconds to wait for one answer, repetitions included.
-        api_key: by default `$GRADPROBE_API_KEY`, else what the file `$GRADPROBE_API_KEY_FILE` holds. Give it to https
-            alone, or to this machine.
+        api_key: by default `$GRADPROBE_API_KEY`, else what the file `$GRADPROBE_API_KEY_FILE` holds; "" for
+            none. Give it to https alone, or to this machine.
         retries: how often a request is sent again that found no server, was refused for now (429, 503) or lost its
             answer. None is sent again that could do its work twice: what is created carries an `Idempotency-Key`.
 

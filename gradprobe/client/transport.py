@@ -198,10 +198,10 @@ def _reason(error: Exception) -> str:
 
 
 def _key(given: str | None) -> str | None:
-    """The key to send: the one given, `$GRADPROBE_API_KEY`, or what the file `$GRADPROBE_API_KEY_FILE` holds."""
-    key = given or os.environ.get("GRADPROBE_API_KEY")
+    """The key to send: the one given ("": none), `$GRADPROBE_API_KEY`, or what `$GRADPROBE_API_KEY_FILE` holds."""
+    key = os.environ.get("GRADPROBE_API_KEY") if given is None else given
     file = os.environ.get("GRADPROBE_API_KEY_FILE")
-    if not key and file:
+    if given is None and not key and file:
         try:
             key = Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -235,6 +235,7 @@ def test_the_key_comes_from_the_call_the_environment_or_a_file(
     monkeypatch.setenv("GRADPROBE_API_KEY", "gp_environment")
     assert sent() == "Bearer gp_environment"
     assert sent(api_key="gp_call") == "Bearer gp_call"
+    assert sent(api_key="") is None
     for wrong in ("two words", "gp_\x00", "gp_ä"):
         with pytest.raises(UnusableKey):
             sent(api_key=wrong)
