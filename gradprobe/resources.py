@@ -87,6 +87,7 @@ class Experiment(Resource):
     error: Failure | None
     provenance: Provenance | None
     links: Links
+    owner: str | None = Field(default=None, description="Whose key made it; null where no key was asked for.")
 
 
 class ExperimentPage(Resource):

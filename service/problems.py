@@ -27,12 +27,20 @@ _logger = logging.getLogger(__name__)
 #: Each domain error's status. One that only a worker raises is a fault of the service where it reaches a client.
 STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     GradprobeError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    errors.InvalidKey: HTTPStatus.UNAUTHORIZED,
+    errors.MissingScope: HTTPStatus.FORBIDDEN,
     errors.ExperimentNotFound: HTTPStatus.NOT_FOUND,
     errors.NotRecorded: HTTPStatus.NOT_FOUND,
     errors.UnknownLayer: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownStatistic: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidRange: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidCursor: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.CreatedResourceGone: HTTPStatus.CONFLICT,
+    errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    errors.TooManyExperiments: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.ExperimentRunning: HTTPStatus.CONFLICT,
     errors.ExperimentNotEnded: HTTPStatus.CONFLICT,
     errors.ExperimentCancelled: HTTPStatus.CONFLICT,
@@ -42,6 +50,8 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.WorkerStopping: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DatasetUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeviceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.KeyNotFound: HTTPStatus.NOT_FOUND,
+    errors.NoKey: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DataDirectoryUnusable: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.CorruptBlock: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.UnsupportedModule: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -53,6 +63,13 @@ POINTERS: Final[Mapping[type[GradprobeError], str]] = {
     errors.UnknownStatistic: "/query/statistics",
     errors.InvalidRange: "/query/stop",
     errors.InvalidCursor: "/query/cursor",
+    errors.IdempotencyKeyReused: "/header/idempotency-key",
+}
+
+#: Seconds after which it is worth trying again, where a later try can succeed.
+_AGAIN: Final[Mapping[int, int]] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: RETRY_SECONDS,
+    HTTPStatus.TOO_MANY_REQUESTS: RETRY_SECONDS,
 }
 
 _CODES: Final[Mapping[int, str]] = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
@@ -86,8 +103,8 @@ def problem(
         "errors": [fault.model_dump() for fault in faults],
     }
     given = dict(headers or {})
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        given.setdefault("Retry-After", str(RETRY_SECONDS))
+    if status in _AGAIN:
+        given.setdefault("Retry-After", str(_AGAIN[status]))
     return Response(orjson.dumps(body), status, given, MEDIA_TYPE)
 
 

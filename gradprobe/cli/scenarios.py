@@ -55,7 +55,9 @@ def run_demo(session: Session, data_directory: Path | None) -> None:
     session.out.print("Three networks of six layers × ten units learn MNIST; only the activation differs.\n")
     stack = Stack(settings)
     try:
-        with ended_by_signals(), running(session, stack), Client(stack.url) as client:
+        # A key in the environment is another server's: this one was made a moment ago.
+        api_key = None if stack.settings.authentication == "required" else ""
+        with ended_by_signals(), running(session, stack), Client(stack.url, api_key=api_key) as client:
             experiments = _train(session, client, stack)
             _report(session, client, experiments)
     except Terminated:

@@ -18,9 +18,11 @@ router = APIRouter(route_class=Route, tags=["service"])
 
 
 @router.get("/", include_in_schema=False)
-async def index() -> dict[str, Any]:
+async def index(service: ServiceDependency) -> dict[str, Any]:
     """Where to go from here."""
-    links = {"experiments": "/experiments", "documentation": "/docs", "openapi": "/openapi.json", "ready": "/readyz"}
+    links = {"experiments": "/experiments", "ready": "/readyz"}
+    if service.settings.documentation:
+        links |= {"documentation": "/docs", "openapi": "/openapi.json"}
     return {"name": "Gradprobe", "version": __version__, "links": links}
 
 

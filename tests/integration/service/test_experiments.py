@@ -72,15 +72,6 @@ def test_a_request_id_of_another_form_is_replaced(client: httpx.Client, given: s
     assert len(response.headers["x-request-id"]) == 32
 
 
-def test_an_idempotency_key_is_refused_rather_than_ignored(client: httpx.Client) -> None:
-    response = client.post("/experiments", json={}, headers={"Idempotency-Key": "k1"})
-
-    body = assert_problem(response, 422, "VALIDATION_FAILED")
-    assert body["errors"][0]["pointer"] == "/header/Idempotency-Key"
-    assert body["errors"][0]["code"] == "not_built"
-    assert client.get("/experiments").json()["items"] == []
-
-
 def test_only_what_is_given_changes(client: httpx.Client, experiment_id: str) -> None:
     path = f"/experiments/{experiment_id}"
     client.patch(path, json={"name": "first", "tags": {"a": "1"}, "notes": "line\nline"})

@@ -301,7 +301,7 @@ def test_a_page_of_a_proxy_is_one_line(server: PreparedServer, cli: CommandLine)
 def test_what_nobody_foresaw_is_one_line_too(
     server: PreparedServer, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gradprobe.cli.session.Client", lambda _: 1 / 0)
+    monkeypatch.setattr("gradprobe.cli.session.Client", lambda *_, **__: 1 / 0)
     code, _, err = cli("list")
     assert code == 1
     assert err.startswith("gradprobe: unexpected ZeroDivisionError")
