@@ -19,6 +19,8 @@ Cause = Literal[
     "unknown",
 ]
 HEALTHY = "healthy"
+#: Too little was recorded to say.
+UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings, weightiest first, and the verdicts: each the first finding's rule, or `healthy`."""
+    """All findings, weightiest first, and the verdicts: each the first finding's rule, `healthy`, or `undecided`."""
 
     verdict: str
     at_initialization: str
@@ -104,8 +106,7 @@ class Diagnosis:
     summary: str
     findings: tuple[Finding, ...]
     attribution: dict[str, Any] | None
-    failed_rules: tuple[str, ...]
-    steps: int
+    failed_rules: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -118,7 +119,6 @@ class Diagnosis:
             "findings": [finding.document() for finding in self.findings],
             "attribution": plain(self.attribution),
             "failed_rules": list(self.failed_rules),
-            "steps": self.steps,
         }
 
 

@@ -17,6 +17,7 @@ from gradprobe.theory.propagation import Passage, propagate
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 #: A run is judged in so many windows at most: onset and end are told to one of them.
 WINDOWS: Final = 50
@@ -94,7 +95,8 @@ class Measurements:
             return None
         with np.errstate(divide="ignore", invalid="ignore"):
             logarithms = 2.0 * np.log(norms)
-            return logarithms - logarithms[-1]
+            found: Floats = logarithms - logarithms[-1]
+        return found
 
     @cached_property
     def weight_scale(self) -> Floats | None:
@@ -131,14 +133,6 @@ def window_means(values: Floats, edges: Integers) -> Floats:
         return np.where(counts > 0, sums / counts, np.nan)
 
 
-def window_medians(values: Floats, edges: Integers) -> Floats:
-    """Medians of [..., S] over windows, [..., K]."""
-    return np.stack(
-        [np.median(values[..., first:last], axis=-1) for first, last in zip(edges[:-1], edges[1:], strict=True)],
-        axis=-1,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Spell:
     """Windows first ≤ k ≤ last during which something held; `ongoing` where that is the run's end."""
@@ -148,7 +142,7 @@ class Spell:
     ongoing: bool
 
 
-def spells(enter: npt.NDArray[np.bool_], leave: npt.NDArray[np.bool_], least: int = 2) -> list[Spell]:
+def spells(enter: Flags, leave: Flags, least: int = 2) -> list[Spell]:
     """Hysteresis: a spell begins where `enter` holds and ends where `leave` does; [K] each.
 
     Those shorter than `least` windows are left out, unless the run is as short as that.

@@ -7,10 +7,15 @@ from typing import Any, Final
 import numpy as np
 
 from gradprobe.diagnosis.findings import Cause, Finding, Phase
-from gradprobe.diagnosis.measurements import Measurements
+from gradprobe.diagnosis.measurements import Flags, Measurements
 from gradprobe.diagnosis.thresholds import Thresholds
 from gradprobe.statistics import Tensor
 
+_TOLD: Final[tuple[tuple[Tensor, str], ...]] = (
+    ("weights", "max_abs"),
+    ("output_gradients", "max_abs"),
+    ("weights", "update_ratio"),
+)
 _COUNTED: Final[tuple[Tensor, ...]] = ("weights", "output_gradients", "weight_gradients")
 
 
@@ -46,7 +51,7 @@ def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _bad_steps(measured: Measurements) -> np.ndarray:
+def _bad_steps(measured: Measurements) -> Flags:
     """Whether anything of a recorded step is not finite, bool [S]."""
     bad = ~np.isfinite(measured.loss) if len(measured.loss) else np.zeros(0, dtype=bool)
     for tensor in _COUNTED:
@@ -86,9 +91,9 @@ def _before(measured: Measurements, origin: Origin) -> dict[str, Any]:
     column = max(0, origin.column - 1)
     told: dict[str, Any] = {"last_finite_step": int(measured.steps()[column]) if origin.column else None}
     for name in ("loss", "gradient_norm"):
-        series = measured.metric(name)
-        told[f"last_{name}"] = float(series[column]) if len(series) > column else None
-    for tensor, statistic in (("weights", "max_abs"), ("output_gradients", "max_abs"), ("weights", "update_ratio")):
+        metric = measured.metric(name)
+        told[f"last_{name}"] = float(metric[column]) if len(metric) > column else None
+    for tensor, statistic in _TOLD:
         series = measured.series(tensor, statistic)
         if series is not None:
             told[f"largest_{tensor}_{statistic}"] = float(np.nanmax(series[:, column], initial=0.0))
@@ -102,6 +107,6 @@ def _cause(measured: Measurements, thresholds: Thresholds, origin: Origin) -> Ca
     ratios = measured.series("weights", "update_ratio")
     grew = ratios is not None and float(np.nanmax(ratios[:, : origin.column + 1], initial=0.0)) > thresholds.rewritten
     beyond = abs(predicted.layers[0].log_delta_ratio) > thresholds.depth_limit
-    if beyond and predicted.phase == "chaotic" and not measured.spec.network.normalization != "none":
+    if beyond and predicted.phase == "chaotic" and measured.spec.network.normalization == "none":
         return "weight_scale"
     return "learning_rate_too_high" if grew or ratios is None else "unknown"

@@ -1,7 +1,7 @@
 """The learning rate, judged by what its steps do to the weights: Σ‖ΔW‖/‖W‖, the path that a layer's weights go.
 
-No size of a step is wrong by itself; what is judged is that it rewrites a layer before the layer has learned, or that it
-could not move it by the planned end, and that the loss shows it.
+No size of a step is wrong by itself; what is judged is that steps rewrite a layer before it has learned, or could not
+move it by the planned end, and that the loss shows it.
 """
 
 from collections.abc import Iterator
@@ -20,18 +20,19 @@ _HALF: Final = 0.5
 
 
 def paths(measured: Measurements) -> Floats | None:
-    """Each layer's path length over the run, [L], steps that were not recorded taken as those that were."""
-    ratios = measured.series("weights", "update_ratio")
+    """Each layer's path length over the run, [L]; a recorded step stands for those up to the next one."""
+    ratios, steps = measured.series("weights", "update_ratio"), measured.steps("weights")
     if ratios is None:
         return None
-    total: Floats = np.nansum(ratios, axis=1) * measured.spec.recording.every
+    spans = np.diff(steps, append=steps[-1] + measured.spec.recording.every)
+    total: Floats = np.nansum(ratios * spans, axis=1)
     return total
 
 
 def early_path(measured: Measurements) -> float:
     """The longest path of a layer over the first ten recorded steps; 0 where it was not recorded."""
     ratios = measured.series("weights", "update_ratio")
-    return 0.0 if ratios is None else float(np.nanmax(np.nansum(ratios[:, :_FIRST_STEPS], axis=1)))
+    return 0.0 if ratios is None else float(np.nansum(ratios[:, :_FIRST_STEPS], axis=1).max())
 
 
 def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:

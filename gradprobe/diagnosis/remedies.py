@@ -1,4 +1,4 @@
-"""What to change: JSON merge patches (RFC 7396) of the spec, chosen by the cause, each with what theory expects of it."""
+"""What to change: JSON merge patches (RFC 7396) of the spec by the cause, each with what theory expects of it."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ Change = tuple[str, dict[str, Any], str]
 
 
 def remedies_of(measured: Measurements, finding: Finding) -> tuple[Remedy, ...]:
-    """Changes that answer a finding's cause, the likeliest first; none that the spec would refuse or that is no change."""
+    """Changes that answer a finding's cause, the likeliest first; none that the spec refuses or that is none."""
     document = measured.spec.model_dump(mode="json")
     found = []
     for identifier, targets, reason in _CHANGES.get(finding.cause, _unknown)(measured.spec, finding):
@@ -83,7 +83,7 @@ _HE: Final = {"name": "he_normal", "gain": 1.0, "bias": 0.0}
 
 
 def _usual_initialization(spec: Spec) -> Document:
-    """The initialization whose weights have the usual scale for the activation, as gain of the LeCun scheme or as He."""
+    """The initialization whose weights have the usual scale for the activation."""
     usual = usual_weight(spec.network.activation)
     if usual == 2.0:
         return dict(_HE)
@@ -104,7 +104,7 @@ def _weight_scale(spec: Spec, finding: Finding) -> Iterator[Change]:
 def _activation_derivative(spec: Spec, finding: Finding) -> Iterator[Change]:
     if finding.detail in ("saturation", "dead_units", "slope"):
         yield ("initialization", {"network.initialization": _usual_initialization(spec)},
-               "Zero biases and weights of the usual scale start every unit where its activation has a slope.")  # fmt: skip
+               "Zero biases and weights of the usual scale start units where they have a slope.")  # fmt: skip
     if spec.network.activation.name != "relu":
         yield ("relu", {"network.activation": _ReLU, "network.initialization": _HE},
                "ReLU passes gradients of active units undiminished, with He's weights (Glorot et al. 2011; He et al. "
@@ -120,8 +120,9 @@ def _activation_derivative(spec: Spec, finding: Finding) -> Iterator[Change]:
 def _normalization(spec: Spec, finding: Finding) -> Iterator[Change]:
     yield from _residual(spec)
     yield from _shallower(spec)
-    yield ("no_normalization", {"network.normalization": "none", "network.initialization": _usual_initialization(spec)},
-           "Through batch normalization gradients grow with every layer, whatever the weights (Yang et al. 2019).")  # fmt: skip
+    plain = {"network.normalization": "none", "network.initialization": _usual_initialization(spec)}
+    yield ("no_normalization", plain,
+           "Through batch normalization gradients grow with every layer, whatever the weights (Yang 2019)")  # fmt: skip
 
 
 def _width(spec: Spec, finding: Finding) -> Iterator[Change]:

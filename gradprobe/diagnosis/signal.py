@@ -12,7 +12,7 @@ import numpy as np
 
 from gradprobe.diagnosis.attribution import attribute, detail_of, null_band
 from gradprobe.diagnosis.findings import Cause, Finding, Phase, Severity
-from gradprobe.diagnosis.measurements import Floats, Measurements, spells, window_means, windows
+from gradprobe.diagnosis.measurements import Flags, Floats, Measurements, spells, window_means, windows
 from gradprobe.diagnosis.thresholds import Thresholds
 from gradprobe.theory import band
 
@@ -75,9 +75,7 @@ def at_initialization(measured: Measurements, thresholds: Thresholds) -> Iterato
             yield _initial(measured, thresholds, profile, rule, layers)
 
 
-def _initial(
-    measured: Measurements, thresholds: Thresholds, profile: Profile, rule: str, layers: np.ndarray
-) -> Finding:
+def _initial(measured: Measurements, thresholds: Thresholds, profile: Profile, rule: str, layers: Flags) -> Finding:
     start = profile.measured[:, 0]
     worst = int(np.argmin(start)) if rule == "vanishing" else int(np.argmax(np.where(layers, start, -np.inf)))
     cause, detail = _cause(measured, thresholds, worst, rule == "vanishing", 0)

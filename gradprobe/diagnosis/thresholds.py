@@ -1,4 +1,4 @@
-"""What the rules compare with. None is an absolute size of a gradient: each is a number of e-folds, deviations or shares.
+"""What the rules compare with: numbers of e-folds, deviations or shares, none an absolute size of a gradient.
 
 A loss of ln 10 is that of a guess among ten classes; e-folds are of squares, as everywhere in theory.
 """

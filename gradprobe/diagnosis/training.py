@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from gradprobe.diagnosis.findings import Cause, Finding
-from gradprobe.diagnosis.measurements import Measurements, windows
+from gradprobe.diagnosis.measurements import Floats, Measurements, windows
 from gradprobe.diagnosis.progress import GUESS, best_share, learned_share, smoothed_loss
 from gradprobe.diagnosis.rates import early_path, paths
 from gradprobe.diagnosis.thresholds import Thresholds
@@ -79,7 +79,7 @@ def oscillation(measured: Measurements, thresholds: Thresholds) -> Iterator[Find
     )  # fmt: skip
 
 
-def _swings(loss: np.ndarray, size: float) -> int:
+def _swings(loss: Floats, size: float) -> int:
     """How many rises of at least `size` there are, each from the lowest point since the last."""
     count, low, high, rising = 0, float(loss[0]), float(loss[0]), False
     for value in loss.tolist():

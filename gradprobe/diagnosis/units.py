@@ -1,4 +1,4 @@
-"""Units that pass no gradient: dead ones (zero over a whole batch) and saturated ones (slope under 5 % of its largest)."""
+"""Units that pass no gradient: dead ones (zero over a whole batch), saturated ones (slope under 5 % of its largest)."""
 
 import math
 from collections.abc import Iterator
@@ -6,12 +6,13 @@ from typing import Final
 
 import numpy as np
 
-from gradprobe.diagnosis.findings import Cause, Finding, Phase
-from gradprobe.diagnosis.measurements import Floats, Integers, Measurements, spells, window_means, windows
+from gradprobe.diagnosis.findings import Cause, Finding, Phase, Severity
+from gradprobe.diagnosis.measurements import Flags, Floats, Integers, Measurements, spells, window_means, windows
+from gradprobe.diagnosis.rates import early_path
 from gradprobe.diagnosis.thresholds import Thresholds
 from gradprobe.theory.weights import usual_weight
 
-#: Activations that are exactly zero where they pass nothing: there saturated is dead, and half of it is as it should be.
+#: Activations that are exactly zero where they pass nothing: there half of the elements should be.
 _RECTIFIERS: Final = ("relu", "leaky_relu", "prelu", "identity")
 _KINDS: Final = {"dying_units": "dead_fraction", "saturation": "saturated_fraction"}
 
@@ -66,8 +67,8 @@ def _judged(measured: Measurements, thresholds: Thresholds) -> dict[str, tuple[F
 def _longest(shares: Floats, limits: Floats, edges: Integers) -> tuple[int, int, bool] | None:
     """(first, last window, ongoing) of the longest spell in which any layer is concerned."""
     means = window_means(shares, edges)
-    over = (means > limits[:, None]).any(axis=0)
-    under = ~(means > 0.9 * limits[:, None]).any(axis=0)
+    over: Flags = np.any(means > limits[:, None], axis=0)
+    under: Flags = ~np.any(means > 0.9 * limits[:, None], axis=0)
     found = spells(over, under)
     if not found:
         return None
@@ -99,10 +100,10 @@ def _finding(
         "layer": names[worst],
         "predicted_saturated_fraction": measured.prediction.layers[worst].saturated_fraction,
     }
-    severity = "critical" if means.max() > 1.0 - math.exp(-2.0) else "warning"
+    severity: Severity = "critical" if means.max() > 1.0 - math.exp(-2.0) else "warning"
     return Finding(
         rule, phase, severity, why[0], begins, int(steps[inside.stop - 1]), ongoing, inside.stop - inside.start,
-        f"{100 * means[worst]:.0f} % of {names[worst]}'s units are {kind} from step {begins} on: they pass no gradient.",
+        f"{100 * means[worst]:.0f} % of {names[worst]} is {kind} from step {begins} on and passes no gradient.",
         why[1] or ("dead_units" if rule == "dying_units" else "saturation"),
         tuple(names[index] for index in layers), {names[index]: float(means[index]) for index in layers}, evidence,
     )  # fmt: skip
@@ -118,7 +119,6 @@ def _initial_cause(measured: Measurements) -> tuple[Cause, str]:
 
 
 def _trained_cause(measured: Measurements, thresholds: Thresholds) -> Cause:
-    ratios = measured.series("weights", "update_ratio")
-    if ratios is not None and float(np.nanmax(ratios[:, :10].sum(axis=1))) > thresholds.rewritten:
+    if early_path(measured) > thresholds.rewritten:
         return "learning_rate_too_high"
     return "activation_derivative"

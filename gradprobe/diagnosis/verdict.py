@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from gradprobe.diagnosis import initialization, nonfinite, rates, signal, training, units
 from gradprobe.diagnosis.attribution import attribute
-from gradprobe.diagnosis.findings import HEALTHY, Diagnosis, Finding
+from gradprobe.diagnosis.findings import HEALTHY, UNDECIDED, Diagnosis, Finding
 from gradprobe.diagnosis.measurements import Measurements
 from gradprobe.diagnosis.remedies import remedies_of
 from gradprobe.diagnosis.thresholds import DEFAULT, Thresholds
@@ -61,15 +62,15 @@ def diagnose(measured: Measurements, thresholds: Thresholds = DEFAULT) -> Diagno
     # A run of which nothing is finite makes warnings of NumPy's, which say nothing that is not told here.
     with np.errstate(all="ignore"):
         for name, rule in _RULES.items():
-            _carry_out(name, lambda rule=rule: rule(measured, thresholds), findings, failed)
+            _carry_out(name, partial(rule, measured, thresholds), findings, failed)
         findings.sort(key=_rank)
         known = tuple(findings)
-        _carry_out("stalled", lambda: training.stalled(measured, thresholds, known), findings, failed)
+        _carry_out("stalled", partial(training.stalled, measured, thresholds, known), findings, failed)
         findings.sort(key=_rank)
-        parts = _quietly("attribution", lambda: attribute(measured), failed)
+        parts = _quietly("attribution", partial(attribute, measured), failed)
         mended = [_with_remedies(measured, finding, failed) for finding in findings]
     attribution = parts.document(measured.layer_names) if parts is not None else None
-    return _concluded(mended, attribution, failed, len(measured.steps()))
+    return _concluded(mended, attribution, failed, _unfound(measured, thresholds))
 
 
 def _carry_out(name: str, rule: Callable[[], Iterable[Finding]], findings: list[Finding], failed: list[str]) -> None:
@@ -80,14 +81,14 @@ def _carry_out(name: str, rule: Callable[[], Iterable[Finding]], findings: list[
 def _quietly(name: str, action: Callable[[], Any], failed: list[str]) -> Any:
     try:
         return action()
-    except Exception:  # a fault in a rule must not take the run's own results along
+    except Exception:
         _logger.exception("the rule %r failed", name)
         failed.append(name)
         return None
 
 
 def _with_remedies(measured: Measurements, finding: Finding, failed: list[str]) -> Finding:
-    found = _quietly("remedies", lambda: remedies_of(measured, finding), failed)
+    found = _quietly("remedies", partial(remedies_of, measured, finding), failed)
     return finding.with_remedies(found or ())
 
 
@@ -96,23 +97,31 @@ def _rank(finding: Finding) -> int:
 
 
 def _concluded(
-    findings: Sequence[Finding], attribution: dict[str, Any] | None, failed: Sequence[str], steps: int
+    findings: Sequence[Finding], attribution: dict[str, Any] | None, failed: Sequence[str], unfound: dict[str, str]
 ) -> Diagnosis:
     verdicts = {
-        phase: next((finding.rule for finding in findings if finding.phase == phase), HEALTHY)
-        for phase in ("at_initialization", "in_training")
+        phase: next((finding.rule for finding in findings if finding.phase == phase), otherwise)
+        for phase, otherwise in unfound.items()
     }
     return Diagnosis(
-        findings[0].rule if findings else HEALTHY,
+        findings[0].rule if findings else verdicts["at_initialization"],
         verdicts["at_initialization"],
         verdicts["in_training"],
         findings[0].cause if findings else None,
-        summary(findings),
+        summary(findings, verdicts["at_initialization"]),
         tuple(findings),
         attribution,
         tuple(failed),
-        steps,
     )
+
+
+def _unfound(measured: Measurements, thresholds: Thresholds) -> dict[str, str]:
+    """What each phase is called where nothing is found."""
+    steps = measured.steps()
+    return {
+        "at_initialization": HEALTHY if len(steps) and steps[0] == 0 else UNDECIDED,
+        "in_training": HEALTHY if len(steps) >= thresholds.patience else UNDECIDED,
+    }
 
 
 _CAUSES: Final = {
@@ -135,8 +144,10 @@ _DETAILS: Final = {
 }
 
 
-def summary(findings: Sequence[Finding]) -> str:
+def summary(findings: Sequence[Finding], otherwise: str = HEALTHY) -> str:
     """The verdict in words: one sentence on what, why, and what to change."""
+    if not findings and otherwise == UNDECIDED:
+        return "Undecided: the first step was not recorded."
     if not findings:
         return "Healthy: gradients reach every layer."
     first = findings[0]

@@ -7,6 +7,7 @@ left; a single point has no weight in a Gaussian expectation.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -43,6 +44,7 @@ def sigmoid(x: Floats) -> Floats:
     return half
 
 
+@lru_cache(maxsize=256)
 def _leaky(name: str, slope: float) -> Function:
     return Function(
         name,
@@ -64,7 +66,8 @@ def _elu(name: str, scale: float, alpha: float) -> Function:
 
 
 def _normal_distribution(x: Floats) -> Floats:
-    return 0.5 * (1.0 + _erf(x / math.sqrt(2.0)).astype(np.float64))
+    found: Floats = 0.5 * (1.0 + np.asarray(_erf(x / math.sqrt(2.0)), dtype=np.float64))
+    return found
 
 
 def _density(x: Floats) -> Floats:
@@ -86,7 +89,7 @@ _PLAIN: Final[dict[str, Function]] = {
     function.name: function
     for function in (
         Function("sigmoid", sigmoid, _sigmoid_slope, largest_slope=0.25),
-        Function("tanh", lambda x: np.tanh(x), lambda x: 1.0 - np.tanh(x) ** 2),
+        Function("tanh", np.tanh, lambda x: 1.0 - np.tanh(x) ** 2),
         _leaky("relu", 0.0),
         _leaky("identity", 1.0),
         _elu("elu", 1.0, 1.0),

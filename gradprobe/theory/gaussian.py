@@ -14,22 +14,26 @@ import numpy as np
 from gradprobe.theory.activations import Floats, Function
 
 _REACH: Final = 10.0  # standard deviations: what lies beyond weighs 1e-23
-_NODES: Final = 16
+_NODES: Final = 12
+_SATURATED: Final = 0.05
 _LEGENDRE: Final = np.polynomial.legendre.leggauss(_NODES)
 #: Where an activation bends: the panels are finest here, in units of x.
 _BENDS: Final = (1.0, 3.0, 8.0, 20.0)
-_PANELS: Final = (0.0, 0.5, 1.0, 2.0, 3.0, 4.5, 6.0, 8.0, _REACH)
+_PANELS: Final = (0.0, 1.0, 2.0, 3.5, 5.0, 7.0, _REACH)
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Of h = φ(x), x ~ N(mean, variance): E[h], E[h²], E[φ′²], and E[φ′], E[φ φ′ z] with z the standardized x."""
+    """Of h = φ(x), x ~ N(mean, variance): E[h], E[h²], E[φ′²], and E[φ φ′ z] with z the standardized x.
+
+    `saturated` is the probability that |φ′(x)| is under 5 % of its largest, as `statistics.SATURATION` has it.
+    """
 
     mean: float
     second: float
     slope_second: float
-    slope_mean: float
     growth: float
+    saturated: float
 
     @property
     def variance(self) -> float:
@@ -52,6 +56,7 @@ def _rule(kinks: tuple[float, ...], mean: float, deviation: float) -> tuple[Floa
     return z, (half[:, None] * weights).ravel() * density
 
 
+@lru_cache(maxsize=4096)
 def moments(function: Function, variance: float, mean: float = 0.0) -> Moments:
     """The moments of φ(x), x ~ N(mean, variance); variance ≥ 0."""
     deviation = math.sqrt(variance)
@@ -62,16 +67,9 @@ def moments(function: Function, variance: float, mean: float = 0.0) -> Moments:
         float(weight @ value),
         float(weight @ (value * value)),
         float(weight @ (slope * slope)),
-        float(weight @ slope),
         float(weight @ (value * slope * z)),
+        float(weight[np.abs(slope) < _SATURATED * function.largest_slope].sum()),
     )
-
-
-def saturated_share(function: Function, variance: float, mean: float = 0.0, share: float = 0.05) -> float:
-    """The probability that |φ′(x)| is under `share` of its largest (the rule of `statistics.SATURATION`)."""
-    z, weight = _rule(function.kinks, mean, math.sqrt(variance))
-    slope = np.abs(function.slope(mean + math.sqrt(variance) * z))
-    return float(weight[slope < share * function.largest_slope].sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ CRITICAL: Final = 1e-3
 _SMALLEST: Final = 1e-14
 _LARGEST: Final = 1e14
 _HALVINGS: Final = 90
+_PRECISION: Final = 1.0 + 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def _settled(function: Function, weight: float, bias: float, mean: float, start:
             low, high = low / 2.0, low
             if low < _SMALLEST:
                 return 0.0
-    for _ in range(_HALVINGS):
+    while high / low > _PRECISION:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if rises(middle) else (low, middle)
     return math.sqrt(low * high)
@@ -126,33 +127,38 @@ def correlation_point(function: Function, weight: float, bias: float, q: float) 
     settled = 1.0
     if weight * slope.at(1.0) > 1.0 + CRITICAL:  # chaotic: c = 1 repels
         low, high = 0.0, 1.0 - 1e-9
-        for _ in range(_HALVINGS):
+        for _ in range(_HALVINGS if mapped(0.0) > 0 else 0):
             middle = 0.5 * (low + high)
             low, high = (middle, high) if mapped(middle) > middle else (low, middle)
-        settled = 0.5 * (low + high)
+        settled = 0.5 * (low + high) if mapped(0.0) > 0 else 0.0
     return CorrelationPoint(settled, correlation_length(weight * slope.at(settled)))
 
 
-def critical_weight(function: Function, bias: float) -> tuple[float, float]:
-    """(σ_w², q*) on the critical line χ₁ = 1 of an activation whose variance settles, for a given σ_b² > 0.
+def critical_weight(function: Function, bias: float, mean: float = 0.0) -> tuple[float, float]:
+    """(σ_w², q*) on the critical line χ₁ = 1, for a given σ_b² and constant bias `mean`; NaN where there is none.
 
     On the line σ_w² = 1/E[φ′²] and σ_b² = q − σ_w² E[φ²], both functions of q alone.
     """
+    if function.homogeneous and bias == 0.0 and mean == 0.0:
+        return 1.0 / moments(function, 1.0).slope_second, math.nan
 
     def bias_at(q: float) -> float:
-        found = moments(function, q)
-        return q - found.second / found.slope_second
+        found = moments(function, q, mean)
+        return q - found.second / found.slope_second if found.slope_second > 0 else math.inf
 
     low, high = 1e-9, 1.0
+    if bias_at(low) >= bias:
+        slope_second = moments(function, 0.0, mean).slope_second
+        return (1.0 / slope_second, 0.0) if bias == 0.0 and slope_second > 0 else (math.nan, math.nan)
     while bias_at(high) < bias:
-        high *= 2.0
+        high *= 4.0
         if high > _LARGEST:
             return math.nan, math.nan
-    for _ in range(_HALVINGS):
+    while high / low > _PRECISION:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if bias_at(middle) < bias else (low, middle)
     q = math.sqrt(low * high)
-    return 1.0 / moments(function, q).slope_second, q
+    return 1.0 / moments(function, q, mean).slope_second, q
 
 
 def batch_normalized_rate(function: Function) -> float:

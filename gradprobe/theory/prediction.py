@@ -2,27 +2,24 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 from gradprobe.spec import Network, ScaledInitialization, Spec, WeightLayer
 from gradprobe.theory import band
 from gradprobe.theory.activations import Function, function_of
 from gradprobe.theory.inputs import inputs_of
 from gradprobe.theory.meanfield import (
-    CRITICAL,
     TRAINABLE_LENGTHS,
     FixedPoint,
     batch_normalized_rate,
     correlation_length,
     correlation_point,
+    critical_weight,
     fixed_point,
     layer_normalized_rate,
 )
 from gradprobe.theory.propagation import Forward, Passage, propagate
 from gradprobe.theory.weights import drawn, fans
-
-_HALVINGS: Final = 60
-_GAINS: Final = (1e-3, 1e3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,8 @@ class Prediction:
         chi: χ₁, the factor of E|δ|² a hidden layer at the fixed point.
         q: q*, the variance of z there; infinite where it grows without bound.
         xi: −1/ln χ₁ in layers, signed as χ's logarithm says; infinite at criticality.
-        depth_limit: layers up to which it is expected to train: 6 correlation lengths (Schoenholz et al. 2017).
+        depth_limit: layers up to which it is expected to train: 6 correlation lengths (Schoenholz et al. 2017);
+            infinite at criticality and with skip connections.
         critical_gain: the factor of the weights' standard deviation that would make χ₁ = 1; None where there is none,
             or where a normalization makes the scale irrelevant.
         initial_loss: expected loss of the first batch, nats.
@@ -142,7 +140,9 @@ def _with_skip(network: Network, chi: float, passage: Passage) -> float:
 
 
 def _depth_limit(network: Network, function: Function, hidden: WeightLayer | None, point: FixedPoint) -> float:
-    if network.normalization != "none" or _skips(network) or hidden is None:
+    if _skips(network):
+        return math.inf  # growth by a power of the depth, not exponential
+    if network.normalization != "none" or hidden is None:
         return TRAINABLE_LENGTHS * abs(point.xi)
     weights = drawn(network.initialization, hidden)
     scale = weights.weight * fans(hidden)[0]
@@ -152,27 +152,13 @@ def _depth_limit(network: Network, function: Function, hidden: WeightLayer | Non
 
 
 def _critical_gain(network: Network, function: Function, hidden: WeightLayer | None) -> float | None:
-    """The factor g of the weights with χ₁(g² σ_w²) = 1, by bisection: χ₁ rises with the weights."""
+    """The factor g of the weights with χ₁(g² σ_w²) = 1."""
     if network.normalization != "none" or _skips(network) or hidden is None:
         return None
     weights = drawn(network.initialization, hidden)
     scale = weights.weight * fans(hidden)[0] / (1.0 - network.dropout)
-    if scale <= 0:
-        return None
-
-    def grows(gain: float) -> bool:
-        found = fixed_point(function, gain * gain * scale, weights.bias_variance, weights.bias_mean)
-        return found.chi > 1.0 + CRITICAL / 1e3
-
-    low, high = _GAINS
-    if grows(low) or not grows(high):
-        return None
-    for _ in range(_HALVINGS):
-        middle = math.sqrt(low * high)
-        if high / low < 1.0 + 1e-6:
-            break
-        low, high = (low, middle) if grows(middle) else (middle, high)
-    return math.sqrt(low * high)
+    critical, _ = critical_weight(function, weights.bias_variance, weights.bias_mean)
+    return math.sqrt(critical / scale) if scale > 0 and not math.isnan(critical) else None
 
 
 def _profile(network: Network, passage: Passage) -> tuple[LayerPrediction, ...]:

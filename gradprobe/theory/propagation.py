@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gradprobe.spec import CLASSES, Network, WeightLayer
 from gradprobe.theory.activations import Function, function_of
-from gradprobe.theory.gaussian import Moments, moments, saturated_share
+from gradprobe.theory.gaussian import Moments, moments
 from gradprobe.theory.inputs import Inputs, LossGradient, loss_gradient
 from gradprobe.theory.weights import Drawn, drawn, fans
 
@@ -116,10 +116,9 @@ def _hidden(network: Network, layer: WeightLayer, function: Function, entry: Sig
     if joins is not None:
         entering, entering_mean = entering + joins.second - joins.mean**2, entering_mean + joins.mean
     found = moments(function, min(entering, 1e14), entering_mean)
-    saturated = saturated_share(function, min(entering, 1e14), entering_mean)
     kept = 1.0 - network.dropout
     out = Signal(found.mean, found.second / kept, _varies(network, layer, entry, found) / kept)
-    return Forward(weights, entry, mean, variance, scale, found.slope_second / kept, saturated, out)
+    return Forward(weights, entry, mean, variance, scale, found.slope_second / kept, found.saturated, out)
 
 
 def _varies(network: Network, layer: WeightLayer, entry: Signal, found: Moments) -> float:

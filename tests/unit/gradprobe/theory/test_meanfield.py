@@ -7,7 +7,7 @@ import pytest
 
 from gradprobe.theory import meanfield
 from gradprobe.theory.activations import Function, named
-from gradprobe.theory.gaussian import Correlated, moments, saturated_share
+from gradprobe.theory.gaussian import Correlated, moments
 
 NAMES = ("sigmoid", "tanh", "relu", "elu", "selu", "gelu", "silu", "softplus", "hardtanh", "identity")
 #: activation, σ_w², σ_b², q*, χ₁, ξ, χ₁¹⁰; NaN where the table has none.
@@ -37,10 +37,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "weight", "bias", "q", "chi", "xi", "ten_layers"), TABLE)
-def test_fixed_points(
-    name: str, weight: float, bias: float, q: float, chi: float, xi: float, ten_layers: float
-) -> None:
+@pytest.mark.parametrize("row", TABLE)
+def test_fixed_points(row: tuple[str, float, float, float, float, float, float]) -> None:
+    name, weight, bias, q, chi, xi, ten_layers = row
     point = meanfield.fixed_point(named(name), weight, bias)
     if not math.isnan(q):
         assert point.q == pytest.approx(q, rel=3e-4, abs=1e-12)
@@ -126,7 +125,8 @@ def test_xavier_on_relu_loses_half_the_variance_a_layer() -> None:
 
 def test_he_and_sons_example_of_a_network_that_does_not_start() -> None:
     """Standard deviation 0.01 where √(2/n) would be 1/5.9, 1/4.2, 1/2.9 and 1/2.1 of … : the product is 1.7·10⁴."""
-    assert 5.9 * 4.2**2 * 2.9**2 * 2.1**4 == pytest.approx(17022.5, abs=0.1)
+    product = 5.9 * 4.2**2 * 2.9**2 * 2.1**4
+    assert product == pytest.approx(17022.5, abs=0.1)
     for factor in (5.9, 4.2, 2.9, 2.1):
         chi = meanfield.chi(named("relu"), 1.0, 2.0 / factor**2)
         assert math.sqrt(chi) == pytest.approx(1 / factor, rel=1e-12)
@@ -186,8 +186,8 @@ def test_correlated_relu_against_the_arc_cosine_kernel(c: float) -> None:
 
 
 def test_the_expected_share_of_saturated_units() -> None:
-    assert saturated_share(named("relu"), 1.0) == pytest.approx(0.5, abs=1e-12)
+    assert moments(named("relu"), 1.0).saturated == pytest.approx(0.5, abs=1e-12)
     edge = math.atanh(math.sqrt(0.95))
     for variance in (0.5, 4.0, 100.0):
         wanted = math.erfc(edge / math.sqrt(2 * variance))
-        assert saturated_share(named("tanh"), variance) == pytest.approx(wanted, abs=2e-2)
+        assert moments(named("tanh"), variance).saturated == pytest.approx(wanted, abs=2e-2)
