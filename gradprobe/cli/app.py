@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gradprobe import __version__
-from gradprobe.cli import demo, gradients, lifecycle, listing, migrate, show, submit, up, watch
+from gradprobe.cli import demo, diagnose, gradients, lifecycle, listing, migrate, predict, show, submit, up, watch
 from gradprobe.cli.exits import EPILOG, FAILED, INTERRUPTED, OK, UNREACHABLE, CommandError
 from gradprobe.cli.session import Session
 from gradprobe.cli.wording import one_line
@@ -54,13 +54,20 @@ _ON_A_SERVER: dict[str, Callable[..., None]] = {
     "show": show.show,
     "watch": watch.watch,
     "gradients": gradients.gradients,
+    "diagnose": diagnose.diagnose,
     "cancel": lifecycle.cancel,
     "retry": lifecycle.retry,
     "delete": lifecycle.delete,
 }
+_THEORY: dict[str, Callable[..., None]] = {"predict": predict.predict}
 _HERE: dict[str, Callable[..., None]] = {"demo": demo.demo, "up": up.up, "migrate": migrate.migrate}
+_PANELS = {
+    "Experiments on a server": _ON_A_SERVER,
+    "Without a server": _THEORY,
+    "The whole stack on this machine": _HERE,
+}
 
-for _panel, _commands in (("Experiments on a server", _ON_A_SERVER), ("The whole stack on this machine", _HERE)):
+for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():
         app.command(_name, rich_help_panel=_panel)(_command)
 
