@@ -65,11 +65,12 @@ class Runs:
 def _trained(spec: Spec) -> tuple[dict[Tensor, StatisticsBlock], Outcome]:
     torch.set_num_threads(1)
     sink = _Sink()
-    outcome = train(spec, _dataset(spec), torch.device("cpu"), sink, _PACE)
+    outcome = train(spec, dataset(spec), torch.device("cpu"), sink, _PACE)
     return {tensor: StatisticsBlock.join(parts) for tensor, parts in sink.parts.items()}, outcome
 
 
-def _dataset(spec: Spec) -> Dataset:
+def dataset(spec: Spec) -> Dataset:
+    """The experiment's data, with fewer test images than there are."""
     whole = load(spec.dataset.name, spec.dataset.normalization, Settings())
     return replace(whole, test_images=whole.test_images[:_TESTS], test_labels=whole.test_labels[:_TESTS])
 

@@ -105,7 +105,9 @@ def _cause(measured: Measurements, thresholds: Thresholds, origin: Origin) -> Ca
         return "weight_scale"
     predicted = measured.prediction
     ratios = measured.series("weights", "update_ratio")
-    grew = ratios is not None and float(np.nanmax(ratios[:, : origin.column + 1], initial=0.0)) > thresholds.rewritten
+    # The path of the ten steps before it, and of its own as far as it was finite.
+    late = np.nansum(ratios[:, max(0, origin.column - 10) : origin.column + 1], axis=1) if ratios is not None else None
+    grew = late is not None and float(late.max()) > thresholds.rewritten
     beyond = abs(predicted.layers[0].log_delta_ratio) > thresholds.depth_limit
     if beyond and predicted.phase == "chaotic" and measured.spec.network.normalization == "none":
         return "weight_scale"

@@ -115,7 +115,7 @@ def _until(
 
 
 def in_training(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
-    """Of the windows of the run: beyond the limit and the null band, where the start was not."""
+    """Of the windows of the run: beyond the limit and the null band, by rules that found nothing at the start."""
     profile = profile_of(measured)
     if profile is None or len(profile.measured[0]) < thresholds.patience:
         return
@@ -123,12 +123,14 @@ def in_training(measured: Measurements, thresholds: Thresholds) -> Iterator[Find
     means = window_means(profile.measured, edges)
     limit, recovered = thresholds.depth_limit, thresholds.recovered * thresholds.depth_limit
     chance = limit + thresholds.band * profile.deviation
+    known = {finding.rule for finding in at_initialization(measured, thresholds)}
     above = np.maximum(np.maximum(profile.expected, profile.measured[:, 0]), 0.0)
     for rule, beyond, back in (
         ("vanishing", -means - chance[:, None], -means - recovered),
         ("exploding", means - (chance + above)[:, None], means - recovered - above[:, None]),
     ):
-        yield from _spells(measured, thresholds, rule, (means, beyond, back))
+        if rule not in known:
+            yield from _spells(measured, thresholds, rule, (means, beyond, back))
 
 
 def _spells(
