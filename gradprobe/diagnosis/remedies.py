@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -10,6 +11,7 @@ from gradprobe.diagnosis.findings import Cause, Finding, Remedy
 from gradprobe.diagnosis.measurements import Measurements
 from gradprobe.spec import Spec
 from gradprobe.theory import predict
+from gradprobe.theory.prediction import outlook
 from gradprobe.theory.weights import usual_weight
 
 Document = dict[str, Any]
@@ -74,8 +76,7 @@ def _patch(document: Document, targets: dict[str, Any]) -> Document:
 
 
 def _expected(spec: Spec) -> dict[str, Any]:
-    found = predict(spec)
-    return {"phase": found.phase, "log_delta_ratio": found.layers[0].log_delta_ratio, "chi": found.chi}
+    return asdict(outlook(spec))
 
 
 _ReLU: Final = {"name": "relu"}

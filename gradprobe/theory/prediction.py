@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
-from gradprobe.spec import Network, ScaledInitialization, Spec, WeightLayer
+from gradprobe.spec import Dataset, Network, ScaledInitialization, Spec, WeightLayer
 from gradprobe.theory import band
 from gradprobe.theory.activations import Function, function_of
 from gradprobe.theory.inputs import inputs_of
@@ -89,10 +90,32 @@ class Prediction:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The heart of a prediction, in a tenth of its time: phase, χ₁, and ln E‖δ₁‖² − ln E‖δ_N‖²."""
+
+    phase: str
+    chi: float
+    log_delta_ratio: float
+
+
+def outlook(spec: Spec) -> Outlook:
+    """Whether a spec's gradients reach its first layer."""
+    network, passage = spec.network, propagate(spec.network, inputs_of(spec.dataset))
+    point = _point(network, function_of(network.activation), _hidden_to_hidden(network), passage)
+    first, last = passage.squared_norm(0), passage.squared_norm(len(passage.layers) - 1)
+    return Outlook(point.phase, point.chi, math.log(first / last) if first > 0 else -math.inf)
+
+
 def predict(spec: Spec) -> Prediction:
     """What mean-field theory says of a spec's network at initialization; some milliseconds, no training."""
-    network, function = spec.network, function_of(spec.network.activation)
-    passage = propagate(network, inputs_of(spec.dataset))
+    return _predict(spec.network, spec.dataset)
+
+
+@lru_cache(maxsize=256)
+def _predict(network: Network, dataset: Dataset) -> Prediction:
+    function = function_of(network.activation)
+    passage = propagate(network, inputs_of(dataset))
     hidden = _hidden_to_hidden(network)
     point = _point(network, function, hidden, passage)
     return Prediction(
