@@ -140,7 +140,7 @@ def _spells(
     steps, names = measured.steps("output_gradients"), measured.layer_names
     edges = windows(len(steps))
     concerned = beyond[:-1] > 0
-    layer = int(np.argmax(np.nanmax(beyond[:-1], axis=1)))
+    layer = int(np.argmax(np.where(np.isnan(beyond[:-1]), -np.inf, beyond[:-1]).max(axis=1)))
     found = spells(concerned[layer], ~(back[layer] > 0))
     if not found:
         return

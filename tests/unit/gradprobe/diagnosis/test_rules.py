@@ -245,3 +245,16 @@ def test_hysteresis() -> None:
         (8, 9, True),
     ]
     assert [spell.first for spell in spells(enter, leave, least=2)] == [1, 8]
+
+
+@pytest.mark.parametrize("since", [0, 1, 250])
+def test_a_run_of_which_nothing_is_finite_is_judged_all_the_same(since: int) -> None:
+    made = Made(spec_of())
+    for tensor, values in made.values.items():
+        values[..., since:] = np.nan
+        if tensor in ("weights", "weight_gradients", "output_gradients"):
+            made.put(tensor, "nonfinite_count", 9, start=since)
+    diagnosis = diagnose(made.measurements)
+    assert diagnosis.verdict == "non_finite"
+    assert diagnosis.failed_rules == ()
+    assert found(diagnosis, "non_finite").first_step == since
