@@ -11,6 +11,7 @@ from gradprobe.diagnosis.findings import Cause, Finding, Remedy
 from gradprobe.diagnosis.measurements import Measurements
 from gradprobe.spec import Spec
 from gradprobe.theory import predict
+from gradprobe.theory.meanfield import TRAINABLE_LENGTHS
 from gradprobe.theory.prediction import outlook
 from gradprobe.theory.weights import usual_weight
 
@@ -20,7 +21,18 @@ Change = tuple[str, dict[str, Any], str]
 
 
 def remedies_of(measured: Measurements, finding: Finding) -> tuple[Remedy, ...]:
-    """Changes that answer a finding's cause, the likeliest first; none that the spec refuses or that is none."""
+    """Changes that answer a finding's cause, the likeliest first; none that the spec refuses or that is none.
+
+    Of those for a signal that does not arrive, the ones that theory expects to be enough, if there are any.
+    """
+    found = _accepted(measured, finding)
+    if finding.rule not in ("vanishing", "exploding"):
+        return found
+    enough = tuple(remedy for remedy in found if abs(remedy.expected["log_delta_ratio"]) < TRAINABLE_LENGTHS)
+    return enough or found
+
+
+def _accepted(measured: Measurements, finding: Finding) -> tuple[Remedy, ...]:
     document = measured.spec.model_dump(mode="json")
     found = []
     for identifier, targets, reason in _CHANGES.get(finding.cause, _unknown)(measured.spec, finding):

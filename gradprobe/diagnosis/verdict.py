@@ -144,6 +144,21 @@ _DETAILS: Final = {
 }
 
 
+_REMEDIES: Final = {
+    "relu": "ReLU with He's initialization",
+    "leaky_relu": "leaky ReLU with He's initialization",
+    "initialization": "the initialization that is usual for this activation",
+    "learning_rate": "another learning rate",
+    "depth": "fewer layers",
+    "residual": "skip connections",
+}
+
+
+def in_words(remedy: str) -> str:
+    """A remedy's id, in words."""
+    return _REMEDIES.get(remedy, remedy.replace("_", " "))
+
+
 def summary(findings: Sequence[Finding], otherwise: str = HEALTHY) -> str:
     """The verdict in words: one sentence on what, why, and what to change."""
     if not findings and otherwise == UNDECIDED:
@@ -153,5 +168,5 @@ def summary(findings: Sequence[Finding], otherwise: str = HEALTHY) -> str:
     first = findings[0]
     detail = f" ({_DETAILS[first.detail]})" if first.detail in _DETAILS else ""
     since = f"from step {first.first_step}" + ("" if first.ongoing else f" to step {first.last_step}")
-    remedy = f" Remedy: {first.remedies[0].id.replace('_', ' ')}." if first.remedies else ""
+    remedy = f" Remedy: {in_words(first.remedies[0].id)}." if first.remedies else ""
     return f"{first.rule.replace('_', ' ').capitalize()} {since}; cause: {_CAUSES[first.cause]}{detail}.{remedy}"
