@@ -58,7 +58,7 @@ bench: ## Measure speed, memory and size against TensorBoard, wandb and MLflow (
 bench-run: $(VENV)/.bench data
 	@$(BIN)/python -m benchmarks $(ARGUMENTS)
 
-bench-faults: $(VENV)/.embedded data ## Judge 223 labelled and 500 random experiments, ours and other tools' rules (20 minutes the first time)
+bench-faults: $(VENV)/.embedded data ## Judge 245 labelled and 500 random experiments, ours and other tools' rules (20 minutes the first time)
 	@$(BIN)/python -m benchmarks.faults $(ARGUMENTS)
 
 openapi: $(VENV)/.test ## Write openapi/openapi.json from the code

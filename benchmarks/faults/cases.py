@@ -116,16 +116,38 @@ _FAULTS: Final[tuple[_Fault, ...]] = (
 )  # fmt: skip
 
 
+#: Added later, with the seeds that follow, so that what was trained before stays.
+_MORE_NETWORKS: Final[dict[str, Patch]] = {
+    "sigmoid-layer-6x64": {"depth": 6, "width": 64, "activation": "sigmoid", "normalization": "layer"},
+    "sigmoid-rms-5x48": {"depth": 5, "width": 48, "activation": "sigmoid", "normalization": "rms"},
+}
+_MORE_FAULTS: Final[tuple[_Fault, ...]] = (
+    ("narrow-3x15", ("relu-5x64", "relu-8x64", "relu-12x64"), _ADAM_SGD,
+     {"network": {"depth": 15, "width": 3}}, "width"),
+    ("batch-60", ("relu-batch-6x32", "relu-batch-12x64"), ("adam", "rmsprop"),
+     {"network": {"depth": 60, "width": 32}}, "normalization"),
+    ("residual-20", ("relu-residual-6x32",), ("adam", "rmsprop", "sgd", "momentum"),
+     {"network": {"depth": 20, "width": 48, "initialization": "he_normal"}}, "skip_connection"),
+)  # fmt: skip
+
+
 def cases(first_seed: int) -> Iterator[Case]:
     """The whole suite with seeds from `first_seed` on; each experiment has another seed."""
     seed = first_seed
-    for network in _NETWORKS:
+    for networks, faults in ((_NETWORKS, _FAULTS), (_MORE_NETWORKS, _MORE_FAULTS)):
+        for case in _cases(networks, faults, seed):
+            yield case
+            seed += 1
+
+
+def _cases(networks: dict[str, Patch], faults: tuple[_Fault, ...], seed: int) -> Iterator[Case]:
+    for network in networks:
         for optimizer in _OPTIMIZERS:
             spec = _spec(network, optimizer, seed)
             yield Case(f"{network}/{optimizer}", spec, None, spec)
             seed += 1
-    for fault, networks, optimizers, patch, cause in _FAULTS:
-        for network in networks:
+    for fault, bases, optimizers, patch, cause in faults:
+        for network in bases:
             for optimizer in optimizers:
                 base = _spec(network, optimizer, seed)
                 spec = Spec.model_validate(merged(base.model_dump(mode="json"), patch))
@@ -135,7 +157,7 @@ def cases(first_seed: int) -> Iterator[Case]:
 
 def _spec(network: str, optimizer: str, seed: int) -> Spec:
     document = {
-        "network": _NETWORKS[network],
+        "network": {**_NETWORKS, **_MORE_NETWORKS}[network],
         "optimizer": _OPTIMIZERS[optimizer],
         "training": {"iterations": ITERATIONS, "batch_size": 64, "seed": seed, "device": "cpu"},
         "recording": {"histograms_every": 1_000_000, "evaluate_every": ITERATIONS // 2},

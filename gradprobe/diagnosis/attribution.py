@@ -2,7 +2,7 @@
 
 Exactly, for every layer l below the output layer N, at any step:
 
-    ln‖δ_l‖² − ln‖δ_{l+1}‖² = weight_scale + activation_derivative + normalization + width
+    ln‖δ_l‖² − ln‖δ_{l+1}‖² = weight_scale + activation_derivative + normalization + skip_connection + width
 
 with, W the next layer's weights and n its outputs,
 
@@ -10,7 +10,8 @@ with, W the next layer's weights and n its outputs,
   (2 for ReLU, 1 for tanh: `theory.weights.usual_weight`),
 - activation_derivative = ln E[φ′²] + ln u: 0 for an activation at the point its usual initialization is made for,
 - normalization = −ln σ_z²: what a normalization multiplies squared gradients with,
-- width = the rest: what chance does in a layer of finite width, and what the other three leave out.
+- skip_connection = ln(E[(∂L/∂h)²] ÷ the share of it that came through W), as theory has it; 0 without one,
+- width = the rest: what chance does in a layer of finite width, and what the others leave out.
 
 E[φ′²] is measured where the stored statistics determine it (ReLU and its like: from the saturated share), else it is
 quadrature at the measured variance of z.
@@ -30,7 +31,13 @@ from gradprobe.theory.activations import function_of
 from gradprobe.theory.gaussian import moments
 from gradprobe.theory.weights import usual_weight
 
-PARTS: Final[tuple[Cause, ...]] = ("weight_scale", "activation_derivative", "normalization", "width")
+PARTS: Final[tuple[Cause, ...]] = (
+    "weight_scale",
+    "activation_derivative",
+    "normalization",
+    "skip_connection",
+    "width",
+)
 _SATURATION_DECIDES: Final = 0.05  # slopes below it count as saturated, see `statistics.SATURATION`
 #: A quarter: the square of the slope that halves a signal wherever it is; sigmoid's largest is 1/16.
 _FLAT: Final = 0.25
@@ -81,11 +88,13 @@ def attribute(measured: Measurements, column: int = 0) -> Attribution | None:
         weight = np.log(scales[1:, column]) - usual
         normalization = _normalization(measured, column)
         derivative = np.log(_slope_second(measured, column, normalization)) + usual
-        width = log_chi - weight - normalization - derivative
+        skipped = _skipped(measured)
+        width = log_chi - weight - normalization - derivative - skipped
     parts: dict[Cause, Floats] = {
         "weight_scale": weight,
         "activation_derivative": derivative,
         "normalization": normalization,
+        "skip_connection": skipped,
         "width": width,
     }
     steps = measured.steps("output_gradients")
@@ -103,6 +112,21 @@ def _normalization(measured: Measurements, column: int) -> Floats:
         # Of what enters, the part that differs between samples, as theory has it at the start.
         variance = variance * np.array([_varying_share(measured, index) for index in range(count)])
     return -np.log(variance + 1e-5)
+
+
+def _skipped(measured: Measurements) -> Floats:
+    """Of E[(∂L/∂h)²] what a skip connection adds to what comes through the next layer's weights, as a logarithm."""
+    network, passage = measured.spec.network, measured.passage
+    found = np.zeros(network.depth - 1)
+    if network.kind != "mlp" or not network.residual:
+        return found
+    for index, here in enumerate(passage.forward[:-1]):
+        gradient = passage.delta_second[index] / (here.slope_second * here.scale)
+        units = passage.layers[index + 1].weight_shape[0]
+        through = passage.forward[index + 1].drawn.weight * units * passage.delta_second[index + 1]
+        if gradient > 0 and through > 0:
+            found[index] = math.log(gradient / through)
+    return found
 
 
 def _varying_share(measured: Measurements, index: int) -> float:

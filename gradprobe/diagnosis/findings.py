@@ -11,6 +11,7 @@ Cause = Literal[
     "weight_scale",
     "activation_derivative",
     "normalization",
+    "skip_connection",
     "width",
     "symmetry",
     "learning_rate_too_high",

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from gradprobe.diagnosis import signal
 from gradprobe.diagnosis.findings import Cause, Finding, Phase
 from gradprobe.diagnosis.measurements import Flags, Measurements
 from gradprobe.diagnosis.thresholds import Thresholds
@@ -103,12 +104,11 @@ def _before(measured: Measurements, origin: Origin) -> dict[str, Any]:
 def _cause(measured: Measurements, thresholds: Thresholds, origin: Origin) -> Cause:
     if origin.step == 0:
         return "weight_scale"
-    predicted = measured.prediction
     ratios = measured.series("weights", "update_ratio")
     # The path of the ten steps before it, and of its own as far as it was finite.
     late = np.nansum(ratios[:, max(0, origin.column - 10) : origin.column + 1], axis=1) if ratios is not None else None
     grew = late is not None and float(late.max()) > thresholds.rewritten
-    beyond = abs(predicted.layers[0].log_delta_ratio) > thresholds.depth_limit
-    if beyond and predicted.phase == "chaotic" and measured.spec.network.normalization == "none":
-        return "weight_scale"
+    strained = signal.strained(measured, thresholds, exploding=True)
+    if strained is not None:
+        return strained[0]
     return "learning_rate_too_high" if grew or ratios is None else "unknown"

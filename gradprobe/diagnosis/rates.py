@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from gradprobe.diagnosis import signal
 from gradprobe.diagnosis.findings import Finding
 from gradprobe.diagnosis.measurements import Floats, Measurements
 from gradprobe.diagnosis.progress import learned_share
@@ -35,6 +36,12 @@ def early_path(measured: Measurements) -> float:
     return 0.0 if ratios is None else float(np.nansum(ratios[:, :_FIRST_STEPS], axis=1).max())
 
 
+def _signal_arrives(measured: Measurements) -> bool:
+    """Whether any δ reaches the first layer: where none does, no learning rate could move its weights."""
+    deltas = measured.log_delta
+    return deltas is None or bool(np.isfinite(deltas[0]).any())
+
+
 def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
     """Of the whole run."""
     total, steps = paths(measured), measured.steps("weights")
@@ -43,7 +50,7 @@ def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
     learned = learned_share(measured)
     names = measured.layer_names
     first, last = int(steps[0]), int(steps[-1])
-    if total.max() < thresholds.moved and learned < _HALF:
+    if total.max() < thresholds.moved and learned < _HALF and _signal_arrives(measured):
         evidence = {"path_length": total.max(), "threshold": thresholds.moved, "learned": learned,
                     "learning_rate": measured.spec.optimizer.learning_rate}  # fmt: skip
         yield Finding(
@@ -58,8 +65,10 @@ def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
         layers = np.flatnonzero(by_layer > thresholds.rewritten)
         evidence = {"path_length_of_first_steps": early, "threshold": thresholds.rewritten, "learned": learned,
                     "learning_rate": measured.spec.optimizer.learning_rate}  # fmt: skip
+        # Gradients that explode backwards make any usual learning rate too high.
+        strained = signal.strained(measured, thresholds, exploding=True) or ("learning_rate_too_high", "")
         yield Finding(
-            "learning_rate_too_high", "in_training", "critical", "learning_rate_too_high", first, last, True,
+            "learning_rate_too_high", "in_training", "critical", strained[0], first, last, True,
             len(steps), f"The first ten steps move weights by {early:.2g} times their norm, and nothing is learned.",
             "", tuple(names[index] for index in layers), {names[index]: float(by_layer[index]) for index in layers},
             evidence,

@@ -138,6 +138,14 @@ def _normalization(spec: Spec, finding: Finding) -> Iterator[Change]:
            "Through batch normalization gradients grow with every layer, whatever the weights (Yang 2019)")  # fmt: skip
 
 
+def _skip_connection(spec: Spec, finding: Finding) -> Iterator[Change]:
+    yield from _normalizations(spec)
+    yield ("no_residual", {"network.residual": False, "network.initialization": _usual_initialization(spec)},
+           "Without skip connections nothing adds up from layer to layer.")  # fmt: skip
+    shallower = max(3, spec.network.depth // 3)
+    yield ("depth", {"network.depth": shallower}, "Fewer branches add up to less.")
+
+
 def _width(spec: Spec, finding: Finding) -> Iterator[Change]:
     wider = max(64, 4 * spec.network.width)
     yield ("width", {"network.width": wider},
@@ -228,6 +236,7 @@ _CHANGES: Final[dict[Cause, Callable[[Spec, Finding], Iterator[Change]]]] = {
     "weight_scale": _weight_scale,
     "activation_derivative": _activation_derivative,
     "normalization": _normalization,
+    "skip_connection": _skip_connection,
     "width": _width,
     "symmetry": _symmetry,
     "learning_rate_too_high": _too_high,

@@ -65,14 +65,27 @@ def at_initialization(measured: Measurements, thresholds: Thresholds) -> Iterato
         return
     start, limit = profile.measured[:, 0], thresholds.depth_limit
     chance = limit + thresholds.band * profile.deviation
-    vanished = (start < -limit) & ((profile.expected < -limit) | (start < -chance))
-    # What a normalized net grows by theory does not hurt it: its weights' scale adapts.
-    excess = start - np.maximum(profile.expected, 0.0) if profile.normalized else start
-    exploded = (excess > limit) & ((not profile.normalized) & (profile.expected > limit) | (excess > chance))
+    # What theory expects of a normalized net does not keep it from learning by itself: its weights' scale adapts.
+    lost = start - np.minimum(profile.expected, 0.0) if profile.normalized else start
+    gained = start - np.maximum(profile.expected, 0.0) if profile.normalized else start
+    plain = not profile.normalized
+    vanished = (lost < -limit) & (plain & (profile.expected < -limit) | (lost < -chance))
+    exploded = (gained > limit) & (plain & (profile.expected > limit) | (gained > chance))
     for rule, layers in (("vanishing", vanished), ("exploding", exploded)):
         layers[-1] = False
         if layers.any():
             yield _initial(measured, thresholds, profile, rule, layers)
+
+
+def strained(measured: Measurements, thresholds: Thresholds, exploding: bool = False) -> tuple[Cause, str] | None:
+    """What makes δ of layer 1 vanish or explode (or only `exploding`) at the first step, expected or not."""
+    profile = profile_of(measured)
+    if profile is None or measured.steps("output_gradients")[0] != 0:
+        return None
+    start = profile.measured[0, 0]
+    if abs(start) <= thresholds.depth_limit or (exploding and start < 0):
+        return None
+    return _cause(measured, thresholds, 0, bool(start < 0), 0)
 
 
 def _initial(measured: Measurements, thresholds: Thresholds, profile: Profile, rule: str, layers: Flags) -> Finding:
@@ -125,8 +138,9 @@ def in_training(measured: Measurements, thresholds: Thresholds) -> Iterator[Find
     chance = limit + thresholds.band * profile.deviation
     known = {finding.rule for finding in at_initialization(measured, thresholds)}
     above = np.maximum(np.maximum(profile.expected, profile.measured[:, 0]), 0.0)
+    below = np.maximum(-profile.expected, 0.0) if profile.normalized else np.zeros(len(chance))
     for rule, beyond, back in (
-        ("vanishing", -means - chance[:, None], -means - recovered),
+        ("vanishing", -means - (chance + below)[:, None], -means - recovered - below[:, None]),
         ("exploding", means - (chance + above)[:, None], means - recovered - above[:, None]),
     ):
         if rule not in known:

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from gradprobe.diagnosis import signal
 from gradprobe.diagnosis.findings import Cause, Finding
 from gradprobe.diagnosis.measurements import Floats, Measurements, windows
 from gradprobe.diagnosis.progress import GUESS, best_share, learned_share, smoothed_loss
@@ -33,6 +34,9 @@ def _why(measured: Measurements, thresholds: Thresholds, known: Sequence[Finding
     for finding in known:
         if finding.cause != "unknown":
             return finding.cause, finding.rule
+    strained = signal.strained(measured, thresholds)
+    if strained is not None:
+        return strained[0], "depth"
     total = paths(measured)
     if total is not None and total.max() < thresholds.moved:
         return "learning_rate_too_low", ""

@@ -14,6 +14,7 @@ from gradprobe.theory.weights import usual_weight
 
 #: Activations that are exactly zero where they pass nothing: there half of the elements should be.
 _RECTIFIERS: Final = ("relu", "leaky_relu", "prelu", "identity")
+_LIKELY: Final = 0.01
 _KINDS: Final = {"dying_units": "dead_fraction", "saturation": "saturated_fraction"}
 
 
@@ -21,7 +22,7 @@ def at_initialization(measured: Measurements, thresholds: Thresholds) -> Iterato
     """Of the first step."""
     for rule, (shares, limits) in _judged(measured, thresholds).items():
         if measured.steps("activations")[0] == 0 and (shares[:, 0] > limits).any():
-            cause, detail = _initial_cause(measured)
+            cause, detail = _initial_cause(measured, rule)
             yield _finding(measured, rule, "at_initialization", (shares, limits), (cause, detail))
 
 
@@ -109,8 +110,16 @@ def _finding(
     )  # fmt: skip
 
 
-def _initial_cause(measured: Measurements) -> tuple[Cause, str]:
-    """Weights of more than twice the usual scale drive units into saturation by themselves; else it is the bias."""
+def _initial_cause(measured: Measurements, rule: str) -> tuple[Cause, str]:
+    """Chance in narrow layers; weights of more than twice the usual scale; else it is the bias.
+
+    A ReLU layer of n units without biases is born dead with a probability of up to 2⁻ⁿ (Lu et al. 2019).
+    """
+    network = measured.spec.network
+    biased = any(here.drawn.bias_mean < 0 for here in measured.passage.forward)
+    born_dead = 1.0 - (1.0 - 2.0**-network.width) ** (network.depth - 1)
+    if rule == "dying_units" and not biased and born_dead > _LIKELY:
+        return "width", "dead_units"
     scales = measured.weight_scale
     usual = usual_weight(measured.spec.network.activation)
     if scales is not None and float(np.median(scales[:, 0])) > 2.0 * usual:

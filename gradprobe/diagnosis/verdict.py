@@ -128,6 +128,7 @@ _CAUSES: Final = {
     "weight_scale": "the weights' scale",
     "activation_derivative": "the activation's derivative",
     "normalization": "the normalization",
+    "skip_connection": "skip connections whose signals add up",
     "width": "the layers' small width",
     "symmetry": "weights that are all alike",
     "learning_rate_too_high": "a learning rate that is too high",

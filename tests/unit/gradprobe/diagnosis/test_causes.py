@@ -95,3 +95,33 @@ def test_a_merge_patch_as_rfc_7396_has_it() -> None:
         "x": "y",
         "phone": "+01",
     }
+
+
+def test_what_a_normalized_net_has_by_theory_is_a_cause_only_once_it_stands_still() -> None:
+    """Sixty layers of batch normalization: e²² times the gradient, and nothing is learned."""
+    made = Made(spec_of({"normalization": "batch", "depth": 60, "width": 32}))
+    made.put("activations", "saturated_fraction", 0.5)
+    assert diagnose(made.measurements).findings == ()
+    diagnosis = diagnose(made.loss(2.31).measurements)
+    assert (diagnosis.verdict, diagnosis.cause) == ("stalled", "normalization")
+    assert {remedy.id for remedy in diagnosis.findings[0].remedies} >= {"residual", "depth", "no_normalization"}
+
+
+def test_a_sigmoid_behind_layer_normalization_is_healthy() -> None:
+    made = Made(spec_of({"activation": "sigmoid", "normalization": "layer", "depth": 6}))
+    assert diagnose(made.measurements).verdict == "healthy"
+
+
+def test_skip_connections_without_normalization_add_up() -> None:
+    made = Made(spec_of({"depth": 20, "residual": True})).put("activations", "saturated_fraction", 0.5)
+    finding = diagnose(made.measurements).findings[0]
+    assert (finding.rule, finding.cause) == ("exploding", "skip_connection")
+    assert "no_residual" in [remedy.id for remedy in finding.remedies]
+
+
+def test_narrow_layers_are_born_dead_by_chance_and_wide_ones_by_their_bias() -> None:
+    for width, bias, cause in ((3, 0.0, "width"), (64, -1.0, "activation_derivative")):
+        network = {"depth": 12, "width": width, "initialization": {"name": "he_normal", "bias": bias}}
+        made = Made(spec_of(network)).put("activations", "dead_fraction", 1.0, 4)
+        finding = diagnose(made.measurements).findings[0]
+        assert (finding.rule, finding.cause) == ("dying_units", cause)
