@@ -63,7 +63,7 @@ def experiment_document(record: Record) -> dict[str, Any]:
     """An `Experiment`."""
     path = experiment_path(record.id)
     parts = {"gradients": "gradients", "histograms": "gradients/histograms"}
-    parts |= {name: name for name in ("weights", "activations", "metrics")}
+    parts |= {name: name for name in ("weights", "activations", "metrics", "diagnosis")}
     return {
         "id": record.id,
         "name": record.name,

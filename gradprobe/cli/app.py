@@ -8,7 +8,22 @@ from typing import Annotated, NoReturn
 import typer
 
 from gradprobe import __version__
-from gradprobe.cli import demo, gradients, keys, lifecycle, listing, migrate, purge, serve, show, submit, up, watch
+from gradprobe.cli import (
+    demo,
+    diagnose,
+    gradients,
+    keys,
+    lifecycle,
+    listing,
+    migrate,
+    predict,
+    purge,
+    serve,
+    show,
+    submit,
+    up,
+    watch,
+)
 from gradprobe.cli.exits import EPILOG, FAILED, INTERRUPTED, OK, UNREACHABLE, CommandError
 from gradprobe.cli.session import Session
 from gradprobe.cli.wording import one_line
@@ -63,19 +78,23 @@ _ON_A_SERVER: dict[str, Callable[..., None]] = {
     "show": show.show,
     "watch": watch.watch,
     "gradients": gradients.gradients,
+    "diagnose": diagnose.diagnose,
     "cancel": lifecycle.cancel,
     "retry": lifecycle.retry,
     "delete": lifecycle.delete,
 }
+_THEORY: dict[str, Callable[..., None]] = {"predict": predict.predict}
 _HERE: dict[str, Callable[..., None]] = {"demo": demo.demo, "up": up.up}
 _OPERATION: dict[str, Callable[..., None]] = {"serve": serve.serve, "migrate": migrate.migrate, "purge": purge.purge}
 _OPERATORS = "For those who run a server"
 
 _PANELS = {
     "Experiments on a server": _ON_A_SERVER,
+    "Without a server": _THEORY,
     "The whole stack on this machine": _HERE,
     _OPERATORS: _OPERATION,
 }
+
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():
         app.command(_name, rich_help_panel=_panel)(_command)

@@ -15,10 +15,12 @@ from gradprobe.client.retries import Retries
 from gradprobe.client.transport import Document, Parameters, Transport, checked, parse
 from gradprobe.errors import ExperimentNotFound
 from gradprobe.resources import (
+    DiagnosisDocument,
     Experiment,
     ExperimentPage,
     HistogramDocument,
     MetricsDocument,
+    PredictionDocument,
     Readiness,
     SeriesDocument,
 )
@@ -235,6 +237,21 @@ class Client:
         query = {"of": of, "bins": bins, **_query(selection)}
         path = _path(experiment_id, "gradients/histograms")
         return Histograms.of_document(self._transport.read(HistogramDocument, path, query))
+
+    def diagnosis(self, experiment_id: str, preset: str | None = None, **thresholds: float | None) -> DiagnosisDocument:
+        """What is wrong, since when, what carries it, and what to change.
+
+        Args:
+            experiment_id: the experiment.
+            preset: `smdebug`, `autotrainer` or `mindinsight`: as that tool would judge the same measurements.
+            thresholds: others than the default ones, by their names in the answer's `thresholds`.
+        """
+        return self.document(DiagnosisDocument, experiment_id, "diagnosis", {"preset": preset, **thresholds})
+
+    def predict(self, spec: "Spec | Mapping[str, Any] | None" = None) -> PredictionDocument:
+        """What theory says of a spec at initialization, without training it."""
+        body = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else dict(spec or {})
+        return parse(PredictionDocument, self._transport.send("POST", "/predictions", body=body))
 
     def document(self, document: type[Document], experiment_id: str, part: str, parameters: Parameters) -> Document:
         """A part of an experiment, such as `gradients`, as the document that travels: what `--json` prints."""

@@ -243,6 +243,7 @@ def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Rec
             finished_at=None,
             result=None,
             error=None,
+            verdict=None,
         )
     )
     if changed.rowcount == 0:

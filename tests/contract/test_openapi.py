@@ -55,6 +55,8 @@ def test_the_operations_are_those_of_the_contract(document: dict[str, Any]) -> N
         "GET /experiments/{experiment_id}/weights": "read_weights",
         "GET /experiments/{experiment_id}/activations": "read_activations",
         "GET /experiments/{experiment_id}/metrics": "read_metrics",
+        "GET /experiments/{experiment_id}/diagnosis": "read_diagnosis",
+        "POST /predictions": "create_prediction",
         "GET /livez": "live",
         "GET /readyz": "ready",
     }

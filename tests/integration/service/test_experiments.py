@@ -51,7 +51,7 @@ def test_a_submitted_experiment_rings_for_a_worker_and_is_marked_sent(
 def test_every_link_leads_somewhere(client: httpx.Client, experiment_id: str) -> None:
     links = client.get(f"/experiments/{experiment_id}").json()["links"]
 
-    assert set(links) == {"self", "gradients", "histograms", "weights", "activations", "metrics"}
+    assert set(links) == {"self", "gradients", "histograms", "weights", "activations", "metrics", "diagnosis"}
     for link in links.values():
         assert client.get(link).status_code == 200, link
 
