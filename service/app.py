@@ -7,13 +7,13 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from gradprobe import __version__
-from gradprobe.resources import Problem
+from gradprobe.resources import Problem, ProgressEvent, StatisticsEvent, StatusEvent
 from gradprobe.settings import Settings
 from service import problems
 from service.dependencies import Service, lifespan
 from service.encoding import Compression
 from service.middleware import RequestContext
-from service.routes import experiments, health, series
+from service.routes import events, experiments, health, series
 
 _DESCRIPTION: Final = """\
 Do the gradients of a neural network reach every layer in training? Submit an experiment, and read every layer's
@@ -44,12 +44,12 @@ def assemble() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
     )
-    for router in (experiments.router, series.router, health.router):
+    for router in (experiments.router, series.router, events.router, health.router):
         app.include_router(router)
     problems.install(app)
     app.add_middleware(Compression)
     app.add_middleware(RequestContext)
-    _declare_problem(app)
+    _declare_documents(app)
     return app
 
 
@@ -57,14 +57,17 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _declare_problem(app: FastAPI) -> None:
-    """Give the document the schema of `Problem` too, which no route returns by itself."""
+def _declare_documents(app: FastAPI) -> None:
+    """Give the document the schemas that no route returns as its whole body: problems, and what events bring."""
     generate = app.openapi
+    models = (Problem, StatusEvent, ProgressEvent, StatisticsEvent)
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        _, problem = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"] |= problem["$defs"]
+        _, found = models_json_schema(
+            [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
+        )
+        document["components"]["schemas"] |= found["$defs"]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it

@@ -33,6 +33,8 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.UnknownStatistic: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidRange: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidCursor: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidEventId: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TooManyStreams: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ExperimentRunning: HTTPStatus.CONFLICT,
     errors.ExperimentNotEnded: HTTPStatus.CONFLICT,
     errors.ExperimentCancelled: HTTPStatus.CONFLICT,
@@ -53,6 +55,7 @@ POINTERS: Final[Mapping[type[GradprobeError], str]] = {
     errors.UnknownStatistic: "/query/statistics",
     errors.InvalidRange: "/query/stop",
     errors.InvalidCursor: "/query/cursor",
+    errors.InvalidEventId: "/header/Last-Event-ID",
 }
 
 _CODES: Final[Mapping[int, str]] = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
