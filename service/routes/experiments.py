@@ -81,7 +81,14 @@ def list_experiments(
     service: ServiceDependency,
     filters: FiltersDependency,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[
+        str | None,
+        Query(
+            max_length=500,
+            json_schema_extra={"pattern": r"^[A-Za-z0-9_-]+$"},
+            description="`next_cursor` of the page before.",
+        ),
+    ] = None,
 ) -> Response:
     """Experiments, newest first."""
     before = decode_cursor(cursor, filters) if cursor is not None else None

@@ -99,9 +99,7 @@ def undocumented(document: dict[str, Any], response: httpx.Response) -> list[str
         return [
             message
             for event in body_of(response)
-            for message in violations(
-                document, {"$ref": f"#/components/schemas/{SCHEMAS[event['event']]}"}, event["data"]
-            )
+            for message in violations(document, SCHEMAS[event["event"]], event["data"])
         ]
     found = violations(document, declared["schema"], response.json())
     if response.is_success and request.content:
