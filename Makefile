@@ -16,7 +16,7 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts pytest openapi format test-compose fuzz bench bench-run data clean
+.PHONY: help demo up test check lint types contracts pytest openapi format test-compose fuzz bench bench-run bench-faults data clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench: ## Measure speed, memory and size against TensorBoard, wandb and MLflow (
 
 bench-run: $(VENV)/.bench data
 	@$(BIN)/python -m benchmarks $(ARGUMENTS)
+
+bench-faults: $(VENV)/.embedded data ## Judge 245 labelled and 500 random experiments, ours and other tools' rules (20 minutes the first time)
+	@$(BIN)/python -m benchmarks.faults $(ARGUMENTS)
 
 openapi: $(VENV)/.test ## Write openapi/openapi.json from the code
 	@$(BIN)/python -m service.openapi openapi/openapi.json

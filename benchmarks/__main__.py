@@ -2,10 +2,16 @@
 
 import argparse
 
-from benchmarks import loop, overhead, read, store
+from benchmarks import estimates, loop, overhead, read, store
 from benchmarks.results import perform
 
-BENCHMARKS = {"overhead": overhead.run, "loop": loop.run, "read": read.run, "store": store.run}
+BENCHMARKS = {
+    "overhead": overhead.run,
+    "loop": loop.run,
+    "read": read.run,
+    "store": store.run,
+    "estimates": estimates.run,
+}
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import cycle
+from itertools import count, cycle, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.timing import Clocks, Timed, clocks
+from gradprobe.probe import Probe, Recording, Tap, attach
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.store import experiments, leases, migrate
@@ -33,7 +34,7 @@ Step = Callable[[], Tensor]
 DEFAULT_PACE = Pace()
 _WARM_ITERATIONS = 5
 _ORDER_BATCHES = 2000
-_NEVER = 1_000_000
+NEVER = 1_000_000
 _LEASE_SECONDS = 3600.0
 _TEST_IMAGES = 1000
 _ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
@@ -49,7 +50,7 @@ def dataset(name: str = "mnist") -> Dataset:
 def recorded(spec: Spec, every: int, histograms_every: int) -> Spec:
     """The spec with all four tensors recorded so often."""
     recording = spec.recording.model_copy(
-        update={"every": every, "histograms_every": histograms_every, "evaluate_every": _NEVER}
+        update={"every": every, "histograms_every": histograms_every, "evaluate_every": NEVER}
     )
     return spec.model_copy(update={"recording": recording})
 
@@ -81,11 +82,11 @@ def _order(size: int, batch: int, seed: int) -> tuple[Tensor, ...]:
     source = batches.Batches(
         Dataset("order", images, positions, images, positions, None), batch, seed, positions.device
     )
-    return tuple(source.next()[1] for _ in range(_ORDER_BATCHES))
+    return tuple(source.next()[1].clone() for _ in range(_ORDER_BATCHES))
 
 
-def plain_step(network: nn.Module, spec: Spec, data: Dataset, device: torch.device) -> Step:
-    """The fastest plain loop: data on the device, batches by index, Adam in its fused form."""
+def plain_step(network: nn.Module, spec: Spec, data: Dataset, device: torch.device, probe: Probe | None = None) -> Step:
+    """The fastest plain loop: data on the device, batches by index, Adam in its fused form; a probe may watch."""
     images, labels = data.train_images.to(device), data.train_labels.to(device)
     order = _order(len(labels), spec.training.batch_size, spec.training.seed)
     chosen = cycle([batch.to(device) for batch in order])
@@ -99,7 +100,24 @@ def plain_step(network: nn.Module, spec: Spec, data: Dataset, device: torch.devi
         optimizer.step()
         return loss
 
-    return step
+    if probe is None:
+        return step
+    numbers = count()
+
+    def measured_step() -> Tensor:
+        batch = next(chosen)
+        probe.arm(next(numbers))
+        loss = functional.cross_entropy(network(images.index_select(0, batch)), labels.index_select(0, batch))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        probe.collect()
+        optimizer.step()
+        probe.collect_update()
+        if probe.full:
+            probe.drain()
+        return loss
+
+    return measured_step
 
 
 def script_step(spec: Spec, data: Dataset) -> Step:
@@ -126,6 +144,20 @@ def script_step(spec: Spec, data: Dataset) -> Step:
         return loss
 
     return step
+
+
+def hooked(spec: Spec, data: Dataset, seconds: float, device: torch.device) -> Timed:
+    """Time the plain loop with everything measured through hooks on its modules, as in a user's own training."""
+    network = plain_network(spec, device)
+    layers = [module for module in network if isinstance(module, nn.Linear)]
+    activations = [module for module in network if not isinstance(module, nn.Linear)]
+    taps = [
+        Tap(f"layer{number}", layer, activation, spec.network.activation.name if activation else "identity")
+        for number, (layer, activation) in enumerate(zip_longest(layers, activations), 1)
+    ]
+    with attach(taps, Recording(1, 1), list(network.parameters())) as probe:
+        step = plain_step(network, spec, data, device, probe)
+        return timed(step, seconds, device)
 
 
 def timed(step: Callable[[], object], seconds: float, device: torch.device) -> Timed:
@@ -177,7 +209,7 @@ def watched(
     """Time the worker's own loop from the end of its first flush to the end of the last."""
     clock = _Clock(seconds, sink)
     try:
-        train(lasting(spec, _NEVER), data, device, clock, pace, clock.keep_going)
+        train(lasting(spec, NEVER), data, device, clock, pace, clock.keep_going)
     except _Enough:
         return clock.timed
     raise AssertionError("the training ended before it was timed")

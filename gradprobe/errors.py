@@ -25,6 +25,36 @@ class ExperimentNotFound(GradprobeError):
     code = "EXPERIMENT_NOT_FOUND"
 
 
+class Unauthenticated(GradprobeError):
+    """This server asks for a key: send `Authorization: Bearer gp_…`; its operator makes one with `gradprobe keys`."""
+
+    code = "UNAUTHENTICATED"
+
+
+class InvalidKey(GradprobeError):
+    """This key opens nothing here; see that it was copied whole, or ask this server's operator for another."""
+
+    code = "INVALID_KEY"
+
+
+class MissingScope(GradprobeError):
+    """This key does not allow that."""
+
+    code = "MISSING_SCOPE"
+
+
+class KeyNotFound(GradprobeError):
+    """There is no such key; `gradprobe keys list` shows those there are."""
+
+    code = "KEY_NOT_FOUND"
+
+
+class NoKey(GradprobeError):
+    """A server that others can reach needs a key; make one with `gradprobe keys create NAME`, then start it again."""
+
+    code = "NO_KEY"
+
+
 class UnknownLayer(GradprobeError):
     """The network has no layer of this name."""
 
@@ -77,6 +107,36 @@ class ExperimentNotEnded(GradprobeError):
     """Only an experiment that failed or was cancelled can be tried again."""
 
     code = "EXPERIMENT_NOT_ENDED"
+
+
+class PreconditionFailed(GradprobeError):
+    """The experiment has changed since the state that If-Match names; read it again, then decide again."""
+
+    code = "PRECONDITION_FAILED"
+
+
+class IdempotencyKeyReused(GradprobeError):
+    """This Idempotency-Key came before with another request; use a new key for a new request."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+
+
+class CreatedResourceGone(GradprobeError):
+    """What an earlier request with this Idempotency-Key made has been deleted; use a new key to make another."""
+
+    code = "CREATED_RESOURCE_GONE"
+
+
+class TooManyExperiments(GradprobeError):
+    """As many of your experiments wait or run as this server takes of one owner; send it again when one has ended."""
+
+    code = "TOO_MANY_EXPERIMENTS"
+
+
+class QueueFull(GradprobeError):
+    """As many experiments wait as this server takes; send it again later."""
+
+    code = "QUEUE_FULL"
 
 
 class DatabaseUnavailable(GradprobeError):

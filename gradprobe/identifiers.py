@@ -14,8 +14,17 @@ _experiment = re.compile(EXPERIMENT_PATTERN)
 
 def new_experiment_id() -> str:
     """A fresh id: `exp_`, ten characters of milliseconds since 1970, sixteen random ones."""
+    return _new("exp_")
+
+
+def new_key_id() -> str:
+    """A fresh id of an access key, `key_…`; it is no secret."""
+    return _new("key_")
+
+
+def _new(kind: str) -> str:
     return (
-        "exp_"
+        kind
         + _encode(time.time_ns() // 1_000_000, _TIME_CHARACTERS)
         + _encode(secrets.randbits(5 * _RANDOM_CHARACTERS), _RANDOM_CHARACTERS)
     )

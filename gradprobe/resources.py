@@ -66,7 +66,8 @@ class Links(Resource):
     weights: str
     activations: str
     metrics: str
-    events: str | None = Field(default=None, description="Server-sent events; null from a release without them.")
+    diagnosis: str = ""
+    events: str = ""
 
 
 class Experiment(Resource):
@@ -88,6 +89,7 @@ class Experiment(Resource):
     error: Failure | None
     provenance: Provenance | None
     links: Links
+    owner: str | None = Field(default=None, description="Whose key made it; null where no key was asked for.")
 
 
 class ExperimentPage(Resource):
@@ -250,6 +252,87 @@ class StatisticsEvent(Resource):
     weight_gradients: SeriesDocument | None
     output_gradients: SeriesDocument | None
     metrics: MetricsDocument
+
+
+class LayerPredictionDocument(Resource):
+    """One layer at initialization. Logarithms are natural, of squared norms ("e-folds"); δ is per sample."""
+
+    name: str
+    weight_scale: float = Field(description="σ_w² = fan_in · Var W.")
+    q: float | None = Field(description="Variance of z, before a normalization.")
+    chi: float | None = Field(description="E‖δ‖² of this layer ÷ that of the next one.")
+    slope_second: float | None = Field(description="E[φ′²].")
+    saturated_fraction: float | None = Field(description="Expected share of activations that are saturated.")
+    delta_rms: float | None = Field(description="√E[δ²] of one element and one sample.")
+    log_delta_ratio: float | None = Field(description="ln E‖δ‖² − ln E‖δ_N‖², N the output layer; null: −∞.")
+    null_band: float = Field(description="The deviation of that logarithm from seed to seed, √(5 Σ 1/n).")
+    weight_gradient_rms: float | None = Field(description="√E[(∂L/∂W)²] of one weight and one sample.")
+
+
+class PredictionDocument(Resource):
+    """What mean-field theory says of a spec's network at initialization. What is infinite is null."""
+
+    phase: Literal["ordered", "critical", "chaotic"] = Field(
+        description="`ordered`: gradients vanish with depth; `chaotic`: they explode."
+    )
+    chi: float | None = Field(description="χ₁, the factor of E|δ|² a hidden layer, backwards.")
+    q: float | None = Field(description="q*, the variance of z that layers settle at.")
+    xi: float | None = Field(description="−1/ln χ₁ in layers; negative where gradients explode.")
+    depth_limit: float | None = Field(description="Layers up to which it is expected to train; null: no limit.")
+    critical_gain: float | None = Field(description="The factor of the weights that would make χ₁ = 1.")
+    initial_loss: float | None = Field(description="Expected loss of the first batch, nats.")
+    layers: list[LayerPredictionDocument]
+    notes: list[str] = Field(description="What theory can't say of this spec.")
+
+
+class RemedyDocument(Resource):
+    """One change of the spec: a JSON merge patch (RFC 7396)."""
+
+    id: str
+    patch: dict[str, Any]
+    reason: str
+    expected: dict[str, Any] = Field(description="What theory expects of the changed spec.")
+
+
+class FindingDocument(Resource):
+    """Something that is wrong."""
+
+    rule: str
+    version: int
+    phase: Literal["at_initialization", "in_training"]
+    severity: Literal["warning", "critical"]
+    cause: str
+    detail: str = Field(description="The cause, closer.")
+    layers: list[str] = Field(description="Those concerned, input side first; none: the run as a whole.")
+    layer_severity: dict[str, float | None]
+    first_step: int
+    last_step: int
+    ongoing: bool = Field(description="Whether it still held at the last step recorded.")
+    samples: int = Field(description="Recorded steps that the finding rests on.")
+    evidence: dict[str, Any] = Field(description="The numbers, and the thresholds that they crossed.")
+    explanation: str
+    remedies: list[RemedyDocument]
+
+
+class DiagnosisDocument(Resource):
+    """What the rules say of what was measured; the weightiest finding comes first and gives the verdict."""
+
+    experiment_id: str
+    status: Status
+    version: int = Field(description="Of the rules: raised when they say something else of the same measurements.")
+    preset: str | None
+    thresholds: dict[str, float]
+    verdict: str = Field(description="A rule's name, `healthy`, or `undecided` where too little was recorded.")
+    at_initialization: str
+    in_training: str
+    cause: str | None
+    summary: str = Field(description="The verdict in words.")
+    findings: list[FindingDocument]
+    attribution: dict[str, Any] | None = Field(
+        description="Each layer's ln χ at the first step, split into weight scale, derivative, normalization, width."
+    )
+    failed_rules: list[str] = Field(description="Rules that failed themselves; nothing is known of what they look for.")
+    prediction: PredictionDocument
 
 
 class FieldError(Resource):

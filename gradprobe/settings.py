@@ -6,7 +6,7 @@ A secret is given as `GRADPROBE_<NAME>` or, better, as a file whose path is in `
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
@@ -47,7 +47,43 @@ class Settings(BaseSettings):
     )
     dataset_mirrors: bool = Field(default=True, description="Whether public HTTPS mirrors may be asked.")
 
+    authentication: Literal["auto", "required", "loopback_in_front"] = Field(
+        default="auto",
+        description="Who needs a key. auto: whoever does not come through this machine's loopback interface; required: "
+        "everybody; loopback_in_front: nobody, because something else lets in nobody but this machine, as Docker does "
+        "for a port that it publishes on 127.0.0.1.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description='Sites whose pages may read the API, a JSON list such as ["https://example.org"].'
+    )
+    documentation: bool = Field(default=True, description="Whether /docs and /openapi.json are there.")
+
     maximum_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    maximum_parameters: int = Field(default=50_000_000, ge=1, le=50_000_000, description="Of a network.")
+    maximum_unit_iterations: int = Field(
+        default=10**11, ge=1, description="Of an experiment: depth × width × iterations."
+    )
+    maximum_estimated_hours: float = Field(
+        default=24.0,
+        gt=0.0,
+        description="Of an experiment, on one thread of a processor, as far as can be told before.",
+    )
+    maximum_memory_mebibytes: int = Field(
+        default=16_384, ge=1, description="Of a worker, as far as can be told before."
+    )
+    maximum_stored_mebibytes: int = Field(
+        default=10_240, ge=1, description="Of what an experiment records, as far as can be told before."
+    )
+    maximum_waiting: int = Field(default=10_000, ge=1, le=10_000_000, description="Experiments that may wait in all.")
+    maximum_active: int = Field(
+        default=1_000, ge=1, le=10_000_000, description="Experiments of one owner that may wait or run."
+    )
+    idempotency_hours: float = Field(
+        default=24.0, ge=24.0, le=24.0 * 365, description="How long an Idempotency-Key is remembered."
+    )
+    retention_days: float = Field(
+        default=0.0, ge=0.0, le=36_500.0, description="`gradprobe purge` deletes what ended longer ago; 0: says none."
+    )
     maximum_attempts: int = Field(default=3, ge=1, le=100, description="Workers an experiment may lose.")
     lease_seconds: float = Field(
         default=30.0, ge=1.0, le=3600.0, description="After so long without a heartbeat a worker is lost."

@@ -1,19 +1,19 @@
-"""The application: `uvicorn --factory service.app:create_app`."""
+"""The application: `gradprobe serve`, or `uvicorn --factory service.app:create_app`."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
-from pydantic.json_schema import models_json_schema
 
 from gradprobe import __version__
-from gradprobe.resources import Problem, ProgressEvent, StatisticsEvent, StatusEvent
 from gradprobe.settings import Settings
-from service import problems
+from service import documentation, problems
+from service.authentication import Authentication
 from service.dependencies import Service, lifespan
 from service.encoding import Compression
 from service.middleware import RequestContext
-from service.routes import events, experiments, health, series
+from service.routes import diagnosis, events, experiments, health, predictions, series
 
 _DESCRIPTION: Final = """\
 Do the gradients of a neural network reach every layer in training? Submit an experiment, and read every layer's
@@ -22,6 +22,18 @@ gradient statistics and histograms, live and afterwards.
 Every error is a `Problem` (RFC 9457) with a stable `code`. Times are RFC 3339 in UTC.
 """
 
+_METHODS: Final = ("GET", "POST", "PATCH", "DELETE")
+_REQUEST_HEADERS: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Last-Event-ID",
+    "X-Request-ID",
+)
+_RESPONSE_HEADERS: Final = ("ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID")
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service with its database and its broker; neither is needed to start.
@@ -29,12 +41,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Raises:
         DataDirectoryUnusable: when SQLite's directory can't be made.
     """
-    app = assemble()
-    app.state.service = Service(settings or Settings())
+    chosen = settings or Settings()
+    app = assemble(chosen.documentation, chosen.cors_origins)
+    app.state.service = Service(chosen)
     return app
 
 
-def assemble() -> FastAPI:
+def assemble(documented: bool = True, origins: tuple[str, ...] = ()) -> FastAPI:
     """Routes, errors and middleware, bound to no database yet: enough to describe the API."""
     app = FastAPI(
         title="Gradprobe",
@@ -43,31 +56,37 @@ def assemble() -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
+        openapi_url="/openapi.json" if documented else None,
+        docs_url=None,
+        redoc_url=None,
     )
-    for router in (experiments.router, series.router, events.router, health.router):
+    for router in (
+        experiments.router,
+        series.router,
+        events.router,
+        diagnosis.router,
+        predictions.router,
+        health.router,
+    ):
         app.include_router(router)
     problems.install(app)
+    app.add_middleware(Authentication)
     app.add_middleware(Compression)
+    if origins:
+        # Outside of the keys: a browser asks beforehand, without one, whether it may send it.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=_METHODS,
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_RESPONSE_HEADERS,
+        )
     app.add_middleware(RequestContext)
-    _declare_documents(app)
+    documentation.complete(app)
+    if documented:
+        documentation.add_page(app)
     return app
 
 
 def _operation_id(route: APIRoute) -> str:
     return route.name
-
-
-def _declare_documents(app: FastAPI) -> None:
-    """Give the document the schemas that no route returns as its whole body: problems, and what events bring."""
-    generate = app.openapi
-    models = (Problem, StatusEvent, ProgressEvent, StatisticsEvent)
-
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        _, found = models_json_schema(
-            [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
-        )
-        document["components"]["schemas"] |= found["$defs"]
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it

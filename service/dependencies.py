@@ -9,10 +9,13 @@ from typing import Annotated
 import anyio
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI, Path, Request
+from fastapi.concurrency import run_in_threadpool
 
-from gradprobe.errors import GradprobeError
+from gradprobe.access import Principal
+from gradprobe.errors import GradprobeError, NoKey
 from gradprobe.queue import Doorbell
 from gradprobe.settings import Settings
+from gradprobe.store import experiments, keys
 from gradprobe.store.cache import Cache
 from gradprobe.store.database import Database
 from gradprobe.store.migrate import require_head
@@ -44,10 +47,34 @@ async def _request_id(request: Request) -> str:
     return str(request.state.request_id)
 
 
-# Both are `async def` so that FastAPI calls them in place and spends no thread on them.
+async def _principal(request: Request) -> Principal:
+    principal: Principal = request.state.principal
+    return principal
+
+
+# They are `async def` so that FastAPI calls them in place and spends no thread on them.
 ServiceDependency = Annotated[Service, Depends(_service)]
 RequestId = Annotated[str, Depends(_request_id)]
-ExperimentId = Annotated[str, Path(description="The experiment's id, `exp_…`.")]
+PrincipalDependency = Annotated[Principal, Depends(_principal)]
+
+
+async def _visible(
+    experiment_id: Annotated[str, Path(description="The experiment's id, `exp_…`.")],
+    service: ServiceDependency,
+    principal: PrincipalDependency,
+) -> str:
+    if not principal.sees_all:
+        await run_in_threadpool(_require_visible, service, experiment_id, principal)
+    return experiment_id
+
+
+def _require_visible(service: Service, experiment_id: str, principal: Principal) -> None:
+    with service.database.read() as connection:
+        experiments.require_visible(connection, experiment_id, principal)
+
+
+#: The id of an experiment that the one who asks may see: a route that takes it can't reach another's.
+ExperimentId = Annotated[str, Depends(_visible)]
 
 
 @asynccontextmanager
@@ -58,6 +85,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     current_default_thread_limiter().total_tokens = service.settings.database_pool
     try:
         require_head(service.database)
+        if service.settings.authentication == "required":
+            require_key(service.database)
+    except NoKey:
+        raise
     except GradprobeError as error:
         # Not fatal: the process would be restarted for ever, and /readyz tells what is missing.
         _logger.error("%s", error.message)
@@ -67,3 +98,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             yield
             background.cancel_scope.cancel()
     service.database.close()
+
+
+def require_key(database: Database) -> None:
+    """Raises NoKey where no key opens anything, so that nobody could ever be answered."""
+    with database.read() as connection:
+        if not keys.any_valid(connection):
+            raise NoKey

@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+import time
 from typing import Final
 from urllib.parse import quote
 
@@ -10,9 +11,21 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import metrics
 from service.problems import internal_error
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+#: Of every answer that does not bring its own: nothing in it is to be run, framed, sniffed or told to other sites.
+_SECURITY: Final = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -30,13 +43,15 @@ class RequestContext:
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        began, started = time.perf_counter(), False
 
         async def send_named(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 _add_headers(MutableHeaders(scope=message), request_id)
+                route = getattr(scope.get("route"), "path", "none")
+                metrics.answered(scope["method"], route, message["status"], time.perf_counter() - began)
                 _logger.info("%s %s %d %s", scope["method"], quote(scope["path"]), message["status"], request_id)
             await send(message)
 
@@ -55,5 +70,5 @@ def _request_id(given: str) -> str:
 
 def _add_headers(headers: MutableHeaders, request_id: str) -> None:
     headers["X-Request-ID"] = request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers.setdefault("Cache-Control", "no-store")
+    for name, value in _SECURITY:
+        headers.setdefault(name, value)

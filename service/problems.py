@@ -27,6 +27,9 @@ _logger = logging.getLogger(__name__)
 #: Each domain error's status. One that only a worker raises is a fault of the service where it reaches a client.
 STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     GradprobeError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    errors.InvalidKey: HTTPStatus.UNAUTHORIZED,
+    errors.MissingScope: HTTPStatus.FORBIDDEN,
     errors.ExperimentNotFound: HTTPStatus.NOT_FOUND,
     errors.NotRecorded: HTTPStatus.NOT_FOUND,
     errors.UnknownLayer: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -35,6 +38,11 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.InvalidCursor: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidEventId: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooManyStreams: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.CreatedResourceGone: HTTPStatus.CONFLICT,
+    errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    errors.TooManyExperiments: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.ExperimentRunning: HTTPStatus.CONFLICT,
     errors.ExperimentNotEnded: HTTPStatus.CONFLICT,
     errors.ExperimentCancelled: HTTPStatus.CONFLICT,
@@ -44,6 +52,8 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.WorkerStopping: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DatasetUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeviceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.KeyNotFound: HTTPStatus.NOT_FOUND,
+    errors.NoKey: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DataDirectoryUnusable: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.CorruptBlock: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.UnsupportedModule: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -56,6 +66,13 @@ POINTERS: Final[Mapping[type[GradprobeError], str]] = {
     errors.InvalidRange: "/query/stop",
     errors.InvalidCursor: "/query/cursor",
     errors.InvalidEventId: "/header/Last-Event-ID",
+    errors.IdempotencyKeyReused: "/header/idempotency-key",
+}
+
+#: Seconds after which it is worth trying again, where a later try can succeed.
+_AGAIN: Final[Mapping[int, int]] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: RETRY_SECONDS,
+    HTTPStatus.TOO_MANY_REQUESTS: RETRY_SECONDS,
 }
 
 _CODES: Final[Mapping[int, str]] = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
@@ -89,8 +106,8 @@ def problem(
         "errors": [fault.model_dump() for fault in faults],
     }
     given = dict(headers or {})
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        given.setdefault("Retry-After", str(RETRY_SECONDS))
+    if status in _AGAIN:
+        given.setdefault("Retry-After", str(_AGAIN[status]))
     return Response(orjson.dumps(body), status, given, MEDIA_TYPE)
 
 

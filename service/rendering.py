@@ -1,6 +1,8 @@
 """From records to JSON. What it writes is declared in `gradprobe.resources`, and tests hold the two together."""
 
 import hashlib
+import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -22,11 +24,14 @@ LISTED: Final[dict[str, Any]] = {
     "Link": {"description": "RFC 8288, `rel=next`: the next page; absent on the last one."} | _TEXT,
 }
 LIVE: Final[dict[str, Any]] = {"ETag": _ETAG, "Retry-After": _AGAIN}
+CHANGED: Final[dict[str, Any]] = {"ETag": {"description": "Of the state after the change."} | _TEXT}
 UNCHANGED: Final[dict[str, Any]] = {"description": "The client has this state already", "headers": LIVE}
 ACCEPTED: Final[dict[str, Any]] = {
     "Location": {"description": "Where the experiment is."} | _TEXT,
     "Retry-After": _AGAIN,
 }
+
+_VERSION: Final = re.compile(r'"(\d{1,18})-[^"]*"')
 
 #: Seconds after which it is worth looking again at an experiment that has not ended.
 RETRY_SECONDS: Final = 1
@@ -58,7 +63,7 @@ def experiment_document(record: Record) -> dict[str, Any]:
     """An `Experiment`."""
     path = experiment_path(record.id)
     parts = {"gradients": "gradients", "histograms": "gradients/histograms"}
-    parts |= {name: name for name in ("weights", "activations", "metrics", "events")}
+    parts |= {name: name for name in ("weights", "activations", "metrics", "diagnosis", "events")}
     return {
         "id": record.id,
         "name": record.name,
@@ -75,13 +80,15 @@ def experiment_document(record: Record) -> dict[str, Any]:
         "result": record.result,
         "error": record.error,
         "provenance": record.provenance,
+        "owner": record.owner,
         "links": {"self": path} | {name: f"{path}/{part}" for name, part in parts.items()},
     }
 
 
-def accepted(record: Record, status: int = HTTPStatus.ACCEPTED) -> Response:
+def accepted(record: Record, status: int = HTTPStatus.ACCEPTED, headers: dict[str, str] | None = None) -> Response:
     """The answer to what asked for work: where to look, and when."""
-    return json_response(experiment_document(record), status, {"Location": experiment_path(record.id)} | _again(record))
+    where = {"Location": experiment_path(record.id)} | _again(record)
+    return json_response(experiment_document(record), status, where | (headers or {}))
 
 
 def experiment_response(request: Request, record: Record) -> Response:
@@ -94,6 +101,12 @@ def cache_headers(request: Request, record: Record) -> dict[str, str]:
     """Of an experiment and of what was measured: each write to either raises the row's version."""
     # The release is part of it: the next one may write more fields of the same row.
     return _tagged(request, f"{record.row_version}-{__version__}") | _again(record)
+
+
+def versions_in(tags: Iterable[str]) -> frozenset[int]:
+    """The experiment's versions that these ETags are of, whatever the release and the coding that they came in."""
+    found = (_VERSION.fullmatch(tag) for tag in tags)
+    return frozenset(int(tag[1]) for tag in found if tag)
 
 
 def not_modified(request: Request, headers: dict[str, str]) -> Response | None:

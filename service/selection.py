@@ -12,6 +12,7 @@ from gradprobe.errors import InvalidRange, NotRecorded, UnknownLayer, UnknownSta
 from gradprobe.state import Status
 from gradprobe.statistics import Tensor, names
 from gradprobe.store.experiments import Filters, Record
+from service.dependencies import PrincipalDependency
 from service.reduction import Range
 
 _TAG: Final = r"^[A-Za-z0-9_.\-/]{1,64}:[^\x00-\x1f\x7f]{0,200}$"
@@ -31,6 +32,7 @@ _SHARES: Final = rf"^{_SHARE}( *, *{_SHARE}){{0,{_MOST_QUANTILES - 1}}}$"
 
 
 async def _filters(
+    principal: PrincipalDependency,
     status: Annotated[Status | None, Query()] = None,
     tag: Annotated[
         list[Annotated[str, Query(pattern=_TAG)]] | None,
@@ -43,7 +45,8 @@ async def _filters(
     tags = dict(sorted(pairs))
     if len(tags) < len(pairs):
         raise refused("query", "tag", "repeated", "An experiment has one value for a tag; ask for one.")
-    return Filters(status, name, verdict, tags)
+    # With the owner in it, a cursor is of no use to anybody else.
+    return Filters(status, name, verdict, tags, None if principal.sees_all else principal.owner)
 
 
 async def _range(

@@ -21,6 +21,7 @@ from gradprobe.settings import Settings
 from gradprobe.store import experiments, watching
 from gradprobe.store.database import Database
 from gradprobe.store.reader import Reader
+from service import metrics
 from service.events import Known, Wish, news
 from service.rendering import json_bytes
 
@@ -105,12 +106,14 @@ class Streams:
             raise TooManyStreams
         watcher = Watcher(experiment_id, known, wish)
         self._watchers.add(watcher)
+        metrics.watched(len(self._watchers))
         self._joined.set()
         return watcher
 
     def leave(self, watcher: Watcher) -> None:
         """The stream is closed."""
         self._watchers.discard(watcher)
+        metrics.watched(len(self._watchers))
 
     async def sent(self, watcher: Watcher) -> AsyncIterator[bytes]:
         """What the stream sends: its events, and a comment where there are none for a while."""

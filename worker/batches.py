@@ -22,12 +22,16 @@ class Batches:
         self._generator = randomness.generator(seed, randomness.ORDER)
         self._device = device
         self._order = torch.empty(0, dtype=torch.int64)
+        self._images_taken = torch.empty(batch_size, *self._images.shape[1:], device=device)
+        self._labels_taken = torch.empty(batch_size, dtype=torch.int64, device=device)
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Images float32 [B, 784] and labels int64 [B]."""
+        """Images float32 [B, 784] and labels int64 [B]: the same two tensors every time, filled anew."""
         while len(self._order) < self._size:
             epoch = torch.randperm(len(self._labels), generator=self._generator)
             self._order = torch.cat([self._order, epoch])
         chosen, self._order = self._order[: self._size], self._order[self._size :]
         chosen = chosen.to(self._device)
-        return self._images.index_select(0, chosen), self._labels.index_select(0, chosen)
+        torch.index_select(self._images, 0, chosen, out=self._images_taken)
+        torch.index_select(self._labels, 0, chosen, out=self._labels_taken)
+        return self._images_taken, self._labels_taken

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from gradprobe.diagnosis import diagnose
 from gradprobe.errors import (
     DatabaseUnavailable,
     DeviceUnavailable,
@@ -25,10 +26,11 @@ from gradprobe.probe import warm_up
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.state import Status
-from gradprobe.store import leases
+from gradprobe.store import leases, measurements
 from gradprobe.store.database import Database
 from gradprobe.store.experiments import Record
 from gradprobe.store.leases import Lease
+from gradprobe.store.reader import Reader
 from worker.data import Dataset, load
 from worker.flush import Flusher
 from worker.heartbeat import Heartbeat, beating
@@ -64,6 +66,7 @@ def execute(experiment_id: str, settings: Settings, database: Database) -> Statu
     try:
         with beating(database, lease, settings.heartbeat_seconds) as heartbeat:
             status, values = _attempt(record, lease, settings, database, heartbeat)
+        values["verdict"] = _verdict(database, record)
         _patiently(lambda: _finish(database, lease, status, values))
     except WorkerStopping:
         _patiently(lambda: _give_back(database, lease))
@@ -123,6 +126,17 @@ def _note_provenance(database: Database, lease: Lease, provenance: dict[str, Any
 def _finish(database: Database, lease: Lease, status: Status, values: dict[str, Any]) -> None:
     with database.write() as connection:
         leases.finish(connection, lease, status, **values)
+
+
+def _verdict(database: Database, record: Record) -> str | None:
+    """What the rules say of what was measured; whatever fails here, the experiment ends as it would without."""
+    try:
+        with database.read() as connection:
+            measured = measurements.read(Reader(connection, record.id), Spec.model_validate(record.spec))
+        return diagnose(measured).verdict if measured.blocks else None
+    except Exception:
+        _logger.exception("%s: no verdict", record.id)
+        return None
 
 
 def _give_back(database: Database, lease: Lease) -> None:

@@ -4,18 +4,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gradprobe.probe import Probe
 from gradprobe.spec import Spec
-from worker import batches, optimizers, schedules
+from worker import batches, optimizers, passes, schedules
 from worker.clipping import clip
 from worker.network import builders
 from worker.precision import Precision
 
 
 class Learned(NamedTuple):
-    """One step: its loss [] and logits [B, 10] before it, and its learning rate."""
+    """One step: its loss [] and logits [B, 10] before it, and its learning rate; the next step may write over them."""
 
     loss: Tensor
     logits: Tensor
@@ -33,21 +32,22 @@ class Learner:
         self._optimizer = optimizers.build(
             spec.optimizer, self.parameters, self.network.slopes, self._precision.skips_steps
         )
+        self._step = optimizers.stepping(self._optimizer)
+        learning = passes.Learning(self.network, self.parameters, self._precision, self._optimizer)
+        self._pass = passes.choose(learning, device)
 
     def learn(self, step: int, images: Tensor, labels: Tensor, probe: Probe) -> Learned:
         """One iteration on images [B, 784] and labels [B], seen by the probe."""
-        precision, clipping = self._precision, self._spec.gradient_clipping
+        clipping = self._spec.gradient_clipping
         rate = schedules.apply(self._optimizer, self._spec.optimizer, step, self._spec.training.iterations)
-        probe.arm(step, precision.scale)
-        with precision.forward():
-            logits = self.network(images)
-        loss = functional.cross_entropy(logits.float(), labels)
-        self._optimizer.zero_grad(set_to_none=True)
-        precision.backward(loss, self._optimizer)
-        probe.collect()
+        probe.arm(step, self._precision.scale)
+        loss, logits = self._pass(images, labels, probe)
         if clipping is not None:
             clip(clipping, self.parameters)
             probe.collect_clipped()
-        precision.step(self._optimizer)
+        if self._precision.skips_steps:
+            self._precision.step(self._optimizer)
+        else:
+            self._step()
         probe.collect_update()
         return Learned(loss, logits, rate)

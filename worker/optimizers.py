@@ -1,9 +1,10 @@
 """Optimizers from a spec: torch's own, in their fused form, which does one call a step instead of one a tensor."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
 from gradprobe.spec import SGD, AnyOptimizer
 
@@ -35,3 +36,62 @@ def _groups(parameters: list[nn.Parameter], spared: list[nn.Parameter]) -> list[
     known = {id(parameter) for parameter in spared}
     decayed = {"params": [parameter for parameter in parameters if id(parameter) not in known]}
     return [decayed, {"params": spared, "weight_decay": 0.0}] if spared else [decayed]
+
+
+def stepping(optimizer: optim.Optimizer) -> Callable[[], None]:
+    """The optimizer's step, as often as it is called, without what torch does around the one kernel that matters.
+
+    The same kernel with the same arguments on the same state, which stays the optimizer's. Of a fused Adam or AdamW;
+    of any other, its own step.
+    """
+    if isinstance(optimizer, optim.Adam) and all(group["fused"] for group in optimizer.param_groups):
+        return _FusedAdam(optimizer)
+    return optimizer.step
+
+
+class _FusedAdam:
+    """Its first step is torch's own, which makes the state."""
+
+    def __init__(self, optimizer: optim.Adam) -> None:
+        self._optimizer = optimizer
+        decoupled = isinstance(optimizer, optim.AdamW)
+        self._kernel: Callable[..., None] = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        self._groups: list[tuple[dict[str, Any], list[list[Tensor]]]] = []
+        self._steps = torch.empty(0)
+
+    def __call__(self) -> None:
+        if not self._groups:
+            self._optimizer.step()
+            self._adopt()
+            return
+        with torch.inference_mode():
+            self._steps += 1
+            for group, (parameters, first, second, steps) in self._groups:
+                beta1, beta2 = group["betas"]
+                self._kernel(
+                    parameters,
+                    [parameter.grad for parameter in parameters],
+                    first,
+                    second,
+                    [],
+                    steps,
+                    lr=group["lr"],
+                    beta1=beta1,
+                    beta2=beta2,
+                    weight_decay=group["weight_decay"],
+                    eps=group["eps"],
+                    amsgrad=False,
+                    maximize=False,
+                )
+
+    def _adopt(self) -> None:
+        # The parameters' step counts become one tensor's elements, so that counting is one call.
+        state, groups = self._optimizer.state, self._optimizer.param_groups
+        everyone = [parameter for group in groups for parameter in group["params"]]
+        self._steps = torch.stack([state[parameter]["step"] for parameter in everyone])
+        for parameter, step in zip(everyone, self._steps, strict=True):
+            state[parameter]["step"] = step
+        for group in groups:
+            parameters = group["params"]
+            columns = [[state[p][name] for p in parameters] for name in ("exp_avg", "exp_avg_sq", "step")]
+            self._groups.append((group, [parameters, *columns]))

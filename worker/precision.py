@@ -21,17 +21,18 @@ class Precision:
     def __init__(self, name: Literal["float32", "bfloat16", "float16"], device: torch.device) -> None:
         self._device = device.type
         self._half = _HALVES.get(name)
-        self._scaler = torch.amp.GradScaler(device.type, enabled=name == "float16")
+        self._scales = name == "float16"
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._scales)
 
     @property
     def skips_steps(self) -> bool:
-        """Whether a step may be skipped because scaled gradients overflowed."""
-        return self._scaler.is_enabled()
+        """Whether losses are scaled, so that a step whose gradients overflow is skipped."""
+        return self._scales
 
     @property
     def scale(self) -> float:
         """What the next loss is multiplied by."""
-        return self._scaler.get_scale()
+        return self._scaler.get_scale() if self._scales else 1.0
 
     def forward(self) -> AbstractContextManager[object]:
         """Within it, operations run in the half type where that is safe."""
@@ -40,7 +41,16 @@ class Precision:
     def backward(self, loss: Tensor, optimizer: optim.Optimizer) -> None:
         """Gradients of the loss [], unscaled."""
         self._scaler.scale(loss).backward()
-        self._scaler.unscale_(optimizer)
+        self.unscale(optimizer)
+
+    def begin(self) -> None:
+        """Before gradients are unscaled that `backward` has not scaled."""
+        self._scaler.scale(torch.zeros((), device=self._device))  # a scaler makes its state when it first scales
+
+    def unscale(self, optimizer: optim.Optimizer) -> None:
+        """Undo the scale in the gradients of the optimizer's parameters, in place."""
+        if self._scales:
+            self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: optim.Optimizer) -> None:
         """The optimizer's step, unless scaled gradients overflowed."""

@@ -8,7 +8,22 @@ from typing import Annotated, NoReturn
 import typer
 
 from gradprobe import __version__
-from gradprobe.cli import demo, gradients, lifecycle, listing, migrate, show, submit, up, watch
+from gradprobe.cli import (
+    demo,
+    diagnose,
+    gradients,
+    keys,
+    lifecycle,
+    listing,
+    migrate,
+    predict,
+    purge,
+    serve,
+    show,
+    submit,
+    up,
+    watch,
+)
 from gradprobe.cli.exits import EPILOG, FAILED, INTERRUPTED, OK, UNREACHABLE, CommandError
 from gradprobe.cli.session import Session
 from gradprobe.cli.wording import one_line
@@ -32,6 +47,15 @@ def gradprobe(
         str | None,
         typer.Option(help=f"The server to speak to.  [default: {DEFAULT_URL}]", envvar="GRADPROBE_URL"),
     ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="The key that opens it; better in $GRADPROBE_API_KEY or in the file $GRADPROBE_API_KEY_FILE, since "
+            "others on this machine can read a command line.",
+            envvar="GRADPROBE_API_KEY",
+            show_envvar=False,
+        ),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Do the gradients reach every layer of a network in training?
@@ -45,7 +69,7 @@ def gradprobe(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(OK)
-    context.obj = Session(url)
+    context.obj = Session(url, api_key)
 
 
 _ON_A_SERVER: dict[str, Callable[..., None]] = {
@@ -54,15 +78,27 @@ _ON_A_SERVER: dict[str, Callable[..., None]] = {
     "show": show.show,
     "watch": watch.watch,
     "gradients": gradients.gradients,
+    "diagnose": diagnose.diagnose,
     "cancel": lifecycle.cancel,
     "retry": lifecycle.retry,
     "delete": lifecycle.delete,
 }
-_HERE: dict[str, Callable[..., None]] = {"demo": demo.demo, "up": up.up, "migrate": migrate.migrate}
+_THEORY: dict[str, Callable[..., None]] = {"predict": predict.predict}
+_HERE: dict[str, Callable[..., None]] = {"demo": demo.demo, "up": up.up}
+_OPERATION: dict[str, Callable[..., None]] = {"serve": serve.serve, "migrate": migrate.migrate, "purge": purge.purge}
+_OPERATORS = "For those who run a server"
 
-for _panel, _commands in (("Experiments on a server", _ON_A_SERVER), ("The whole stack on this machine", _HERE)):
+_PANELS = {
+    "Experiments on a server": _ON_A_SERVER,
+    "Without a server": _THEORY,
+    "The whole stack on this machine": _HERE,
+    _OPERATORS: _OPERATION,
+}
+
+for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():
         app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(keys.app, name="keys", rich_help_panel=_OPERATORS)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from gradprobe.cli.diagnose import verdict_line
 from gradprobe.cli.environment import read_settings
 from gradprobe.cli.exits import CommandError
 from gradprobe.cli.layers import KINDS
@@ -55,9 +56,12 @@ def run_demo(session: Session, data_directory: Path | None) -> None:
     session.out.print("Three networks of six layers × ten units learn MNIST; only the activation differs.\n")
     stack = Stack(settings)
     try:
-        with ended_by_signals(), running(session, stack), Client(stack.url) as client:
+        # A key in the environment is another server's: this one was made a moment ago.
+        api_key = None if stack.settings.authentication == "required" else ""
+        with ended_by_signals(), running(session, stack), Client(stack.url, api_key=api_key) as client:
             experiments = _train(session, client, stack)
             _report(session, client, experiments)
+            _say_verdicts(session, client, experiments)
     except Terminated:
         raise CommandError("terminated before the end") from None
     _say_where(session, stack, experiments)
@@ -122,6 +126,14 @@ def _report(session: Session, client: Client, experiments: Sequence[Experiment])
             )
 
 
+def _say_verdicts(session: Session, client: Client, experiments: Sequence[Experiment]) -> None:
+    session.out.print("\n[bold]The verdicts[/bold]")
+    for scenario, experiment in zip(SCENARIOS, experiments, strict=True):
+        if experiment.status is Status.SUCCEEDED:
+            line = Text(f"  {scenario.title:<24}").append_text(verdict_line(client, experiment))
+            session.out.print(line, soft_wrap=True)
+
+
 def _table(scenario: Scenario, kinds: dict[GradientKind, list[Summary]]) -> Table:
     table = Table(title=scenario.title, title_justify="left", title_style="bold", box=None, header_style="dim")
     table.add_column("layer")
@@ -173,6 +185,6 @@ def _say_where(session: Session, stack: Stack, experiments: Sequence[Experiment]
     for experiment in experiments:
         query = "of=outputs&statistics=mean_abs"
         lines.append(f"curl 'http://127.0.0.1:8000/experiments/{experiment.id}/gradients?{query}'")
-    lines.append("gradprobe show last")
+    lines += ["gradprobe show last", f"gradprobe diagnose {experiments[0].id}"]
     for line in commands(*lines):
         session.out.print(f"  {line}", markup=False, soft_wrap=True)

@@ -8,12 +8,13 @@ import typer
 from rich.console import Console
 
 from gradprobe.cli.exits import CommandError, usage
-from gradprobe.client import Client
+from gradprobe.client import Client, Retries
 from gradprobe.identifiers import is_experiment_id
 from gradprobe.resources import Experiment
 
 ID_HELP = "An experiment's id; `last` for the newest; or the beginning or end of an id, if only one fits."
 
+_IMPATIENT = Retries(number=3, first=0.1)
 _NEWEST = 500
 _WIDTH_OF_A_PIPE = 120
 
@@ -29,11 +30,12 @@ class Session:
     """One call of the command line."""
 
     url: str | None
+    api_key: str | None = field(default=None, repr=False)
     out: Console = field(default_factory=console)
 
     def connect(self) -> Client:
-        """A client for the chosen server."""
-        return Client(self.url)
+        """A client for the chosen server. Somebody waits for it: where no server is, that is soon said."""
+        return Client(self.url, api_key=self.api_key or None, retries=_IMPATIENT)
 
     def print_json(self, document: str) -> None:
         """A document as it is, for other programs: no colours, no wrapping."""

@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from gradprobe.cli.diagnose import verdict_line
 from gradprobe.cli.layers import TITLES, layer_table
 from gradprobe.cli.session import ID_HELP, Session, resolve, session_of
 from gradprobe.cli.track import tracks_of
@@ -27,6 +28,8 @@ def show(
             session.print_json(found.model_dump_json(indent=2))
         else:
             print_experiment(session, found)
+            if found.verdict:
+                session.out.print(Text("  verdict  ", style="dim").append_text(verdict_line(client, found)))
             print_layers(session, client, found)
 
 
@@ -34,7 +37,7 @@ def print_experiment(session: Session, experiment: Experiment) -> None:
     """The experiment itself, heading by heading."""
     title = Text.assemble((experiment.id, "bold"), "  ", status_text(experiment.status))
     if experiment.verdict:
-        title.append(f"  {one_line(experiment.verdict)}", style="bold")
+        title.append(f"  {one_line(experiment.verdict.replace('_', ' '))}", style="bold")
     session.out.print(title)
     table = Table.grid(padding=(0, 2, 0, 2), pad_edge=True)
     table.add_column(style="dim", no_wrap=True)

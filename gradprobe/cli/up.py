@@ -23,8 +23,8 @@ def up(
 ) -> None:
     """Run the whole stack on this machine: API, worker and broker, until Ctrl-C.
 
-    It listens on the loopback interface alone, and there is no option to change that: access keys are not built yet,
-    and a server that others can reach must not be open to them all. What was measured stays in the data directory.
+    It listens on the loopback interface alone, where nobody needs a key, and there is no option to change that: for a
+    server that others can reach, `gradprobe serve`. What was measured stays in the data directory.
     """
     session = session_of(context)
     require("gradprobe.cli.supervise", extra="embedded").run_stack(session, port, data_directory, workers, quiet)

@@ -2,8 +2,9 @@
 
 from gradprobe.client.arrays import Histograms, Layer, LayerCounts, Metrics, QuantileSeries, Series
 from gradprobe.client.client import Client, GradientKind
-from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer, WaitTimeout
+from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer, UnusableKey, WaitTimeout
 from gradprobe.client.events import Event, EventKind
+from gradprobe.client.retries import Retries
 from gradprobe.client.transport import DEFAULT_URL
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "Metrics",
     "ProblemError",
     "QuantileSeries",
+    "Retries",
     "Series",
     "ServerUnreachable",
     "UnexpectedAnswer",
+    "UnusableKey",
     "WaitTimeout",
 ]

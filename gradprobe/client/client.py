@@ -1,5 +1,6 @@
 """The client: every call of the HTTP contract as a method that returns a typed document or arrays."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
@@ -11,13 +12,16 @@ from pydantic import BaseModel
 from gradprobe.client.arrays import Histograms, Metrics, Series
 from gradprobe.client.errors import WaitTimeout
 from gradprobe.client.events import Event, EventKind, Source, followed
+from gradprobe.client.retries import Retries
 from gradprobe.client.transport import Document, Parameters, Transport, checked, parse
 from gradprobe.errors import ExperimentNotFound
 from gradprobe.resources import (
+    DiagnosisDocument,
     Experiment,
     ExperimentPage,
     HistogramDocument,
     MetricsDocument,
+    PredictionDocument,
     Readiness,
     SeriesDocument,
 )
@@ -30,6 +34,7 @@ GradientKind = Literal["weights", "outputs"]
 AnyGradientKind = Literal["weights", "outputs", "clipped_weights"]
 
 _PAGE = 100
+_PATIENT = Retries()
 _LONGEST_HOLD = 30.0  # seconds; the server's own bound of `?wait=`
 
 
@@ -58,14 +63,25 @@ class Client:
 
     Args:
         url: where it listens; by default `$GRADPROBE_URL`, else http://127.0.0.1:8000.
-        timeout: seconds to wait for one answer.
+        timeout: seconds to wait for one answer, repetitions included.
+        api_key: by default `$GRADPROBE_API_KEY`, else what the file `$GRADPROBE_API_KEY_FILE` holds; "" for
+            none. Give it to https alone, or to this machine.
+        retries: how often a request is sent again that found no server, was refused for now (429, 503) or lost its
+            answer. None is sent again that could do its work twice: what is created carries an `Idempotency-Key`.
 
     Every method may raise `ProblemError` (the server refused, and says why), `ServerUnreachable` or
     `UnexpectedAnswer`. Use it as a context manager, or call `close`.
     """
 
-    def __init__(self, url: str | None = None, timeout: float = 30.0) -> None:
-        self._transport = Transport(url, timeout)
+    def __init__(
+        self,
+        url: str | None = None,
+        timeout: float = 30.0,
+        *,
+        api_key: str | None = None,
+        retries: Retries = _PATIENT,
+    ) -> None:
+        self._transport = Transport(url, timeout, api_key, retries)
 
     @property
     def url(self) -> str:
@@ -79,11 +95,13 @@ class Client:
 
         Args:
             spec: a `Spec`, or a mapping with any part of one.
-            idempotency_key: the same key with the same spec gives the same experiment, however often it is sent.
+            idempotency_key: the same key with the same spec gives the same experiment, however often it is sent; by
+                default one of this call's own.
         """
         body = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else dict(spec or {})
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return parse(Experiment, self._transport.send("POST", "/experiments", body=body, headers=headers))
+        headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(24)}
+        answer = self._transport.send("POST", "/experiments", body=body, headers=headers, repeatable=True)
+        return parse(Experiment, answer)
 
     def get(self, experiment_id: str, wait: float | None = None) -> Experiment:
         """One experiment. With `wait` (seconds, at most 30) the server answers when the status changes, or then."""
@@ -169,7 +187,7 @@ class Client:
 
     def cancel(self, experiment_id: str) -> Experiment:
         """Ask an experiment to stop; one that has ended stays as it is."""
-        return parse(Experiment, self._transport.send("POST", _path(experiment_id, "cancel")))
+        return parse(Experiment, self._transport.send("POST", _path(experiment_id, "cancel"), repeatable=True))
 
     def retry(self, experiment_id: str) -> Experiment:
         """Queue a failed or cancelled experiment again."""
@@ -190,7 +208,7 @@ class Client:
 
     def delete(self, experiment_id: str) -> None:
         """Delete an experiment and all that was measured. A running one is refused: cancel it first."""
-        self._transport.send("DELETE", _path(experiment_id))
+        self._transport.delete(_path(experiment_id))
 
     def gradients(
         self,
@@ -242,13 +260,28 @@ class Client:
         path = _path(experiment_id, "gradients/histograms")
         return Histograms.of_document(self._transport.read(HistogramDocument, path, query))
 
+    def diagnosis(self, experiment_id: str, preset: str | None = None, **thresholds: float | None) -> DiagnosisDocument:
+        """What is wrong, since when, what carries it, and what to change.
+
+        Args:
+            experiment_id: the experiment.
+            preset: `smdebug`, `autotrainer` or `mindinsight`: as that tool would judge the same measurements.
+            thresholds: others than the default ones, by their names in the answer's `thresholds`.
+        """
+        return self.document(DiagnosisDocument, experiment_id, "diagnosis", {"preset": preset, **thresholds})
+
+    def predict(self, spec: "Spec | Mapping[str, Any] | None" = None) -> PredictionDocument:
+        """What theory says of a spec at initialization, without training it."""
+        body = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else dict(spec or {})
+        return parse(PredictionDocument, self._transport.send("POST", "/predictions", body=body))
+
     def document(self, document: type[Document], experiment_id: str, part: str, parameters: Parameters) -> Document:
         """A part of an experiment, such as `gradients`, as the document that travels: what `--json` prints."""
         return self._transport.read(document, _path(experiment_id, part), parameters)
 
     def ready(self) -> Readiness:
         """Whether the server can do its work. One that can't answers too, and says which part is missing."""
-        answer = self._transport.request("GET", "/readyz")
+        answer = self._transport.once("GET", "/readyz")
         return parse(Readiness, answer if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE else checked(answer))
 
     def close(self) -> None:

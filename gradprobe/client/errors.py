@@ -28,6 +28,12 @@ class ServerUnreachable(GradprobeError):
     code = "SERVER_UNREACHABLE"
 
 
+class UnusableKey(GradprobeError):
+    """This is no key: one begins with gp_ and has no spaces; see GRADPROBE_API_KEY and GRADPROBE_API_KEY_FILE."""
+
+    code = "UNUSABLE_KEY"
+
+
 class UnexpectedAnswer(GradprobeError):
     """The answer is not one that a Gradprobe server gives; `status` is its HTTP status."""
 

@@ -1,40 +1,54 @@
 """One HTTP request to one document, and every way that can fail as one of this package's errors."""
 
+import itertools
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer
+from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer, UnusableKey
+from gradprobe.client.retries import PERHAPS_DONE, REFUSED_FOR_NOW, Retries, may_pass, nothing_was_sent
 from gradprobe.resources import Problem
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _EXCERPT = 120
 _LONGEST_SILENCE = 90.0  # seconds; a server breaks a stream's silence at least every 60
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PATIENT = Retries()
 
 Document = TypeVar("Document", bound=BaseModel)
 Parameters = Mapping[str, str | int | float | None]
 
 
 class Request(TypedDict, total=False):
-    """What a request may carry besides its path; `patience` is seconds more than the timeout."""
+    """What a request may carry besides its path; `patience` is seconds more than the timeout.
+
+    `repeatable`: whether sending it twice does what once does; by default true of every method but POST.
+    """
 
     parameters: Parameters
     body: Any
     headers: Mapping[str, str]
     patience: float
+    repeatable: bool
 
 
 class Transport:
     """Connections to one server. Safe to share between threads, as httpx's client is."""
 
-    def __init__(self, url: str | None, timeout: float) -> None:
+    def __init__(
+        self, url: str | None, timeout: float, api_key: str | None = None, retries: Retries = _PATIENT
+    ) -> None:
         self.url = (url or os.environ.get("GRADPROBE_URL") or DEFAULT_URL).rstrip("/")
         self.timeout = timeout
+        self.retries = retries
+        key = _key(api_key)
         try:
             parsed = httpx.URL(self.url)
         except httpx.InvalidURL as error:
@@ -44,7 +58,7 @@ class Transport:
         self._http = httpx.Client(
             base_url=self.url,
             timeout=timeout,
-            headers={"Accept": "application/json"},
+            headers={"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
             trust_env=parsed.host not in _LOOPBACK,  # a proxy from the environment can't reach this machine's loopback
         )
 
@@ -64,23 +78,72 @@ class Transport:
         """
         return checked(self.request(method, path, **request))
 
+    def delete(self, path: str) -> None:
+        """DELETE; a repetition that finds nothing any more has done what was asked. Raises as `send` does."""
+        answer, lost = self._repeated("DELETE", path)
+        if not (lost and answer.status_code == HTTPStatus.NOT_FOUND):
+            checked(answer)
+
     def request(self, method: str, path: str, **request: Unpack[Request]) -> httpx.Response:
-        """Send one request; any answer comes back. Parameters that are None are left out."""
-        given = {name: value for name, value in request.get("parameters", {}).items() if value is not None}
+        """Send one request; any answer comes back. Parameters that are None are left out.
+
+        It is sent again, after a pause, where that can help and do no harm: see `gradprobe.client.retries`.
+
+        Raises:
+            ServerUnreachable: nothing answers at this URL, or not in time.
+        """
+        return self._repeated(method, path, **request)[0]
+
+    def once(self, method: str, path: str, **request: Unpack[Request]) -> httpx.Response:
+        """As `request`, but never sent again."""
         seconds = self.timeout + request.get("patience", 0.0)
-        body, headers = request.get("body"), request.get("headers")
         try:
-            return self._http.request(method, path, params=given, json=body, headers=headers, timeout=seconds)
-        except httpx.TimeoutException as error:
-            raise ServerUnreachable(
+            return self._send(method, path, request, seconds)
+        except httpx.RequestError as error:
+            raise self._unreachable(error, seconds) from error
+
+    def _repeated(self, method: str, path: str, **request: Unpack[Request]) -> tuple[httpx.Response, int]:
+        """The answer, and how many before it may have been lost on their way."""
+        seconds = self.timeout + request.get("patience", 0.0)
+        repeatable = request.get("repeatable", method != "POST")
+        # What is left of the time for one answer bounds the repetitions too: a caller who gives a second, waits one.
+        deadline = time.monotonic() + seconds
+        lost = 0
+        for repetition in itertools.count():
+            last = repetition >= self.retries.number
+            try:
+                answer = self._send(method, path, request, seconds)
+            except httpx.RequestError as error:
+                sent = not nothing_was_sent(error)
+                lost += sent
+                pause = self.retries.pause(repetition)
+                harmful = (sent and not repeatable) or not may_pass(error)
+                if last or harmful or time.monotonic() + pause > deadline:
+                    raise self._unreachable(error, seconds) from error
+            else:
+                pause = self.retries.pause(repetition, answer.headers)
+                again = REFUSED_FOR_NOW | (PERHAPS_DONE if repeatable else frozenset())
+                if last or answer.status_code not in again or time.monotonic() + pause > deadline:
+                    return answer, lost
+                lost += answer.status_code in PERHAPS_DONE
+            time.sleep(pause)
+        raise AssertionError("the last repetition returns or raises")
+
+    def _send(self, method: str, path: str, request: Request, seconds: float) -> httpx.Response:
+        given = {name: value for name, value in request.get("parameters", {}).items() if value is not None}
+        body, headers = request.get("body"), request.get("headers")
+        return self._http.request(method, path, params=given, json=body, headers=headers, timeout=seconds)
+
+    def _unreachable(self, error: httpx.RequestError, seconds: float) -> ServerUnreachable:
+        if isinstance(error, httpx.TimeoutException):
+            return ServerUnreachable(
                 f"{self.url} did not answer within {seconds:g} s; see whether {self.url}/readyz answers, "
                 "or allow a longer timeout"
-            ) from error
-        except httpx.RequestError as error:
-            raise ServerUnreachable(
-                f"No server answers at {self.url} ({_reason(error)}); start one with `gradprobe up`, "
-                "or say where one runs with --url or GRADPROBE_URL"
-            ) from error
+            )
+        return ServerUnreachable(
+            f"No server answers at {self.url} ({_reason(error)}); start one with `gradprobe up`, "
+            "or say where one runs with --url or GRADPROBE_URL"
+        )
 
     @contextmanager
     def stream(self, path: str, parameters: Parameters, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -147,3 +210,18 @@ def _excerpt(answer: httpx.Response) -> str:
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def _key(given: str | None) -> str | None:
+    """The key to send: the one given ("": none), `$GRADPROBE_API_KEY`, or what `$GRADPROBE_API_KEY_FILE` holds."""
+    key = os.environ.get("GRADPROBE_API_KEY") if given is None else given
+    file = os.environ.get("GRADPROBE_API_KEY_FILE")
+    if given is None and not key and file:
+        try:
+            key = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnusableKey(f"The key's file can't be read: {error}") from error
+    key = (key or "").strip()
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
+        raise UnusableKey
+    return key or None

@@ -1,6 +1,7 @@
 """Broker, worker and API as one thing that starts, is ready, and stops."""
 
 import errno
+import json
 import os
 import re
 import socket
@@ -211,7 +212,9 @@ class Stack:
         environment = dict(os.environ)
         for name in self.settings.model_fields_set:
             value = getattr(self.settings, name)
-            if value is not None:
+            if isinstance(value, tuple):
+                environment[f"GRADPROBE_{name.upper()}"] = json.dumps(value)
+            elif value is not None:
                 reveal = getattr(value, "get_secret_value", None)
                 environment[f"GRADPROBE_{name.upper()}"] = str(reveal() if reveal else value)
         environment["GRADPROBE_DATA_DIRECTORY"] = str(self.directory)

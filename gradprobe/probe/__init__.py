@@ -3,9 +3,9 @@
 Shapes in this package: S recorded steps, L layers, N elements of a layer's tensor, B batch, U units, K statistics.
 """
 
-from gradprobe.probe.attach import Probe, attach
-from gradprobe.probe.collector import Measured
+from gradprobe.probe.attach import Observer, Probe, attach
+from gradprobe.probe.collector import Captured, Measured
 from gradprobe.probe.native_collector import warm_up
 from gradprobe.probe.tap import Recording, Tap
 
-__all__ = ["Measured", "Probe", "Recording", "Tap", "attach", "warm_up"]
+__all__ = ["Captured", "Measured", "Observer", "Probe", "Recording", "Tap", "attach", "warm_up"]

@@ -46,6 +46,7 @@ class Probe:
         self._trusted = trusted
         self._moment: Moment | None = None
         self._collected = False
+        self._hooked = False
         self._scale = 1.0
         self._batch = 0
         self._collector: Collector | None = None
@@ -84,8 +85,15 @@ class Probe:
             self._scale = gradient_scale
         return self._moment is not None
 
-    def collect(self) -> None:
+    @property
+    def parameters(self) -> Sequence[nn.Parameter]:
+        """Whose gradients are measured: the layers' weights, then what else counts towards the global norm."""
+        return self._gradients_of
+
+    def collect(self, captured: Captured | None = None) -> None:
         """After the backward pass, before clipping and the optimizer: take this step's tensors.
+
+        They are those that the hooks saw, or `captured`, with the gradients in the order of `parameters`.
 
         Raises:
             UnsupportedModule: for a layer or parameter that took no part in the step, or a batch of another size.
@@ -94,7 +102,7 @@ class Probe:
             return
         with torch.no_grad():
             try:
-                captured = self._captured()
+                captured = captured or self._captured()
                 if self._collector is None:
                     self._collector = self._choose(captured)
                 self._collector.collect(self._moment, captured, self._weights)
@@ -117,7 +125,8 @@ class Probe:
             with torch.no_grad():
                 self._collector.collect_update(self._weights)
         self._moment, self._collected = None, False
-        self._forget()
+        if self._hooked:
+            self._forget()
 
     def drain(self) -> Measured:
         """Everything measured since the last drain, on the host."""
@@ -132,7 +141,7 @@ class Probe:
         """Layer `index` has computed z. Raises UnsupportedModule for a layer that runs twice in one step."""
         if self._ran[index]:
             raise UnsupportedModule(f"{self.taps[index].name} runs more than once in a step, which is not supported.")
-        self._ran[index] = True
+        self._ran[index] = self._hooked = True
         self._outputs[index] = self._inputs[index] = output
         if self._trusted:
             # Nothing overwrites z in a network with hook points, so autograd itself can keep its gradient.
@@ -158,6 +167,7 @@ class Probe:
         nothing = [None] * len(self.taps)
         self._outputs[:], self._inputs[:], self._deltas[:] = nothing, nothing, nothing
         self._kept[:], self._ran[:], self._activated[:] = nothing, nothing, nothing
+        self._hooked = False
 
     def _captured(self) -> Captured:
         batch = len(self._outputs[0])
@@ -215,6 +225,23 @@ def _on_activation(probe: Probe, index: int, _module: nn.Module, inputs: tuple[T
         probe.see_activation(index, inputs[0], output)
 
 
+class Observer(Protocol):
+    """Who is told what each layer of an observable module computes; a probe, for one."""
+
+    @property
+    def armed(self) -> bool:
+        """Whether it wants to be told of this forward pass."""
+        ...
+
+    def see_output(self, index: int, output: Tensor) -> None:
+        """Layer `index` has computed z."""
+        ...
+
+    def see_activation(self, index: int, entry: Tensor, output: Tensor) -> None:
+        """The activation after layer `index` has computed h = `output` from `entry`."""
+        ...
+
+
 @runtime_checkable
 class Observable(Protocol):
     """A module with hook points of its own: it tells its `observers` what each layer computes, where one is `armed`.
@@ -222,7 +249,7 @@ class Observable(Protocol):
     Cheaper than hooks, which make every call of a module slower, also in steps that are not recorded.
     """
 
-    observers: list[Probe]
+    observers: list[Observer]
 
 
 @contextmanager

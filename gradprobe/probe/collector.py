@@ -27,8 +27,8 @@ class Captured:
 
     `gradients` are of all parameters, the layers' weights first. δ is `deltas` times `delta_scale`: the batch's size,
     divided by the loss's scale where there is one. `outputs` are h = φ(z), `inputs` are what the activation got.
-    `trusted`: the module's own hook points gave them, so that types and layouts are those of the first step, and
-    nothing but the optimizer changes weights.
+    `trusted`: the module's own hook points gave them, so that nothing but the optimizer changes weights.
+    `lasting`: the same tensors come in every step, filled anew.
     """
 
     gradients: list[Tensor]
@@ -37,6 +37,7 @@ class Captured:
     inputs: list[Tensor]
     delta_scale: float
     trusted: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ the weights for the update ratio.
 """
 
 from collections.abc import Sequence
-from math import log1p, sqrt
+from math import log1p
 
 import numpy as np
 import numpy.typing as npt
@@ -21,23 +21,46 @@ from gradprobe.statistics import STATISTICS
 from gradprobe.statistics import Tensor as TensorName
 
 _MAXIMUM_ROWS = 256
+_NOTHING_KNOWN = np.empty((7, 0), np.float64)
 _BYTES_PER_COUNT = 6  # a uint16 bin and a uint32 count
 
 
 class Addresses:
-    """Where a kind's tensors lie in this step: float32, contiguous, one after another in `of`, with their `sizes`."""
+    """Where a kind's tensors lie: float32, contiguous, one after another in `of`, with their `sizes`."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.of = np.zeros(len(tensors), np.int64)
         self.sizes = np.array([tensor.numel() for tensor in tensors], np.int64)
         self._alive: Sequence[Tensor] = ()
+        self._lasting: Sequence[Tensor] | None = None
+        self._sources: list[Tensor] = []
+        self._copies: list[Tensor] = []
 
-    def set(self, tensors: Sequence[Tensor], trusted: bool = False) -> None:
-        """Point to these; ones of another layout or type are copied first, unless they are `trusted` to be neither."""
-        if not trusted and not all([tensor.is_contiguous() and tensor.dtype is torch.float32 for tensor in tensors]):  # noqa: C419 - faster
-            tensors = [tensor.to(torch.float32).contiguous() for tensor in tensors]
-        self._alive = tensors  # a copy must outlive the pass over its address
-        self.of[:] = [tensor.data_ptr() for tensor in tensors]
+    def set(self, tensors: Sequence[Tensor], lasting: bool = False) -> None:
+        """Point to these; ones of another layout or type are copied first.
+
+        `lasting`: later calls with this very sequence mean the same memory, so that only the copies are made again.
+        """
+        if self._lasting is tensors:
+            if self._copies:
+                torch._foreach_copy_(self._copies, self._sources)
+            return
+        self._sources = [tensor for tensor in tensors if not _readable(tensor)]
+        self._alive = tensors
+        if self._sources:
+            self._alive = [tensor if _readable(tensor) else _as_readable(tensor) for tensor in tensors]
+            self._copies = [now for now, tensor in zip(self._alive, tensors, strict=True) if now is not tensor]
+        self._lasting = tensors if lasting else None
+        self.of[:] = [tensor.data_ptr() for tensor in self._alive]
+
+
+def _readable(tensor: Tensor) -> bool:
+    return tensor.dtype is torch.float32 and tensor.is_contiguous()
+
+
+def _as_readable(tensor: Tensor) -> Tensor:
+    copy: Tensor = tensor.detach().to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    return copy
 
 
 class SparseCounts:
@@ -46,15 +69,15 @@ class SparseCounts:
     def __init__(self, sizes: npt.NDArray[np.int64], rows: int, bytes_wanted: int) -> None:
         self.worst = int(np.minimum(sizes, BINS).sum())
         entries = max(self.worst, min(self.worst * rows, bytes_wanted // _BYTES_PER_COUNT))
-        self.bins = np.empty(entries, np.uint16)
-        self.counts = np.empty(entries, np.uint32)
+        self.bins = np.empty(entries + 1, np.uint16)
+        self.counts = np.empty(entries + 1, np.uint32)
         self.lengths = np.zeros((rows, len(sizes)), np.uint16)
         self.used = 0
 
     @property
     def full(self) -> bool:
         """Whether the next step could need more than is left."""
-        return self.used + self.worst > len(self.bins)
+        return self.used + self.worst >= len(self.bins)
 
     def take(self, steps: npt.NDArray[np.int64]) -> CountsBlock:
         """All of it, as a block; empty afterwards."""
@@ -83,18 +106,14 @@ class NativeCollector:
         self._weights.set(weights)  # once: an optimizer writes into the same memory
         self._shapes = np.array([_batch_units_positions(tensor) for tensor in captured.outputs], np.int64)
         rules = [native_rule(tap.activation_name, tap.negative_slope) for tap in taps]
-        self._rules = np.array([rule for rule, _ in rules], np.int64)
-        self._thresholds = np.array([threshold for _, threshold in rules], np.float32)
+        self._rules = np.array([rule for rule, *_ in rules], np.int64)
+        self._thresholds = np.array([thresholds for _, *thresholds in rules], np.float32)
         self._before = np.empty(int(self._weights.sizes.sum()) if "weights" in self._wanted else 0, np.float32)
-        self._table = np.zeros(BINS, np.uint32)
+        self._table = np.zeros(2 * BINS, np.uint32)
         self._scratch = np.empty(int(self._deltas.sizes.max()), np.float32)
         self._allocate(layers, recording)
         self._known = np.empty((7, layers), np.float64)
         self._known_step = -1  # the step whose weights `_known` and `_before` describe already
-        self._direct = all(
-            tensor.is_contiguous() and tensor.dtype is torch.float32
-            for tensor in (*captured.gradients, *captured.deltas, *captured.outputs, *captured.inputs)
-        )
         self._trusted = False
         self._step = 0
         self._steps: list[int] = []
@@ -126,17 +145,18 @@ class NativeCollector:
         """Reduce one step's gradients, δ, activations and weights."""
         self._row = len(self._steps) if moment.statistics else self._rows
         self._step, self._trusted = moment.step, captured.trusted
-        direct = self._direct and captured.trusted
-        self._gradients.set(captured.gradients, direct)
+        lasting = captured.lasting
+        self._gradients.set(captured.gradients, lasting)
         self._weight_gradients.of[:] = self._gradients.of[: len(self._weight_gradients.of)]
         if "weight_gradients" in self._wanted:
             self._measure("weight_gradients", self._weight_gradients, 1.0, moment.counts)
         if "output_gradients" in self._wanted:
-            self._deltas.set(captured.deltas, direct)
+            self._deltas.set(captured.deltas, lasting)
             self._measure("output_gradients", self._deltas, captured.delta_scale, moment.counts)
         if moment.statistics:
-            self._gradient_norm[self._row] = sqrt(native.square_sum(self._gradients.of, self._gradients.sizes))
-            self._measure_activations(captured, direct)
+            known = self._out["weight_gradients"][self._row] if "weight_gradients" in self._wanted else _NOTHING_KNOWN
+            self._gradient_norm[self._row] = native.global_norm(known, self._gradients.of, self._gradients.sizes)
+            self._measure_activations(captured)
             self._measure_weights()
             self._steps.append(moment.step)
         if moment.counts:
@@ -159,13 +179,13 @@ class NativeCollector:
             sparse.lengths[row],
         )
 
-    def _measure_activations(self, captured: Captured, direct: bool) -> None:
+    def _measure_activations(self, captured: Captured) -> None:
         if "activations" in self._wanted:
-            self._outputs.set(captured.outputs, direct)
+            self._outputs.set(captured.outputs, captured.lasting)
             inputs = self._outputs
             if captured.inputs is not captured.outputs:
                 inputs = self._inputs
-                inputs.set(captured.inputs, direct)
+                inputs.set(captured.inputs, captured.lasting)
             native.activations(
                 self._outputs.of,
                 inputs.of,
@@ -240,21 +260,22 @@ def _batch_units_positions(tensor: Tensor) -> tuple[int, int, int]:
     return batch, units, tensor.numel() // (batch * units)
 
 
-_RULES: dict[str, tuple[int, float]] = {
-    "sigmoid": (native.SIGMOID, 0.0),
-    "tanh": (native.TANH, 0.0),
-    "relu": (native.EQUAL_ZERO, 0.0),
-    "elu": (native.BELOW, saturation.SHARE - 1),
-    "selu": (native.BELOW, (saturation.SHARE - 1) * saturation.SELU_FLOOR),
-    "gelu": (native.GELU, saturation.SHARE * saturation.GELU_LARGEST),
-    "silu": (native.SILU, saturation.SHARE * saturation.SILU_LARGEST),
-    "softplus": (native.BELOW, -log1p(-saturation.SHARE)),
-    "hardtanh": (native.ABSOLUTE_ONE, 0.0),
+_Rule = tuple[int, float, float, float]
+_RULES: dict[str, _Rule] = {
+    "sigmoid": (native.SIGMOID, 0.0, 0.0, 0.0),
+    "tanh": (native.TANH, 0.0, 0.0, 0.0),
+    "relu": (native.EQUAL_ZERO, 0.0, 0.0, 0.0),
+    "elu": (native.BELOW, saturation.SHARE - 1, 0.0, 0.0),
+    "selu": (native.BELOW, (saturation.SHARE - 1) * saturation.SELU_FLOOR, 0.0, 0.0),
+    "gelu": (native.WITHIN, *saturation.GELU_LIMITS),
+    "silu": (native.WITHIN, *saturation.SILU_LIMITS),
+    "softplus": (native.BELOW, -log1p(-saturation.SHARE), 0.0, 0.0),
+    "hardtanh": (native.ABSOLUTE_ONE, 0.0, 0.0, 0.0),
 }
 
 
-def native_rule(activation: str, negative_slope: float) -> tuple[int, float]:
-    """The kernel's number for `saturation.rule`, and its threshold."""
+def native_rule(activation: str, negative_slope: float) -> _Rule:
+    """The kernel's number for `saturation.rule`, and its thresholds."""
     if activation == "leaky_relu" and negative_slope < saturation.SHARE:
-        return (native.BELOW, 0.0) if negative_slope else (native.EQUAL_ZERO, 0.0)
-    return _RULES.get(activation, (native.NEVER, 0.0))
+        return (native.BELOW if negative_slope else native.EQUAL_ZERO, 0.0, 0.0, 0.0)
+    return _RULES.get(activation, (native.NEVER, 0.0, 0.0, 0.0))

@@ -36,6 +36,34 @@ def _silu_slope(z: Tensor) -> Tensor:
 GELU_LARGEST = float(_gelu_slope(torch.tensor(math.sqrt(2), dtype=torch.float64)))
 SILU_LARGEST = float(_silu_slope(torch.tensor(2.3993572805154677, dtype=torch.float64)))
 
+
+def _crossing(slope: Callable[[Tensor], Tensor], level: float, left: float, right: float) -> float:
+    """Where the slope, monotone between `left` and `right`, crosses the level; by bisection in float64."""
+    rises = float(slope(torch.tensor(right, dtype=torch.float64))) > level
+    for _ in range(80):
+        middle = (left + right) / 2
+        above = float(slope(torch.tensor(middle, dtype=torch.float64))) > level
+        left, right = (left, middle) if above == rises else (middle, right)
+    return left
+
+
+def _limits(slope: Callable[[Tensor], Tensor], largest: float, lowest: float) -> tuple[float, float, float]:
+    """|slope| is under its share below the first, and between the second and the third.
+
+    From the left the slope falls from 0 to its minimum, at z = `lowest`, rises through 0 and stays above the share.
+    """
+    level = SHARE * largest
+    return (
+        _crossing(slope, -level, -30.0, lowest),
+        _crossing(slope, -level, lowest, 0.0),
+        _crossing(slope, level, lowest, 0.0),
+    )
+
+
+#: For GELU and SiLU, whose slopes are smallest at z = −√2 and z ≈ −2.3994.
+GELU_LIMITS = _limits(_gelu_slope, GELU_LARGEST, -math.sqrt(2))
+SILU_LIMITS = _limits(_silu_slope, SILU_LARGEST, -2.3993572805154677)
+
 _RULES: dict[str, Rule] = {
     "sigmoid": lambda h, _: h * (1 - h) < SHARE * 0.25,
     "tanh": lambda h, _: 1 - h * h < SHARE,

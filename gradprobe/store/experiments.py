@@ -4,14 +4,15 @@ Every function takes a connection inside a transaction that its caller opened an
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, Self
 
 from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
-from gradprobe.errors import ExperimentNotEnded, ExperimentNotFound, ExperimentRunning
+from gradprobe.access import Principal
+from gradprobe.errors import ExperimentNotEnded, ExperimentNotFound, ExperimentRunning, PreconditionFailed
 from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.state import ACTIVE, Status, may_become
@@ -61,6 +62,7 @@ class Record:
     error: dict[str, Any] | None
     provenance: dict[str, Any] | None
     request_id: str | None
+    owner: str | None
 
     @classmethod
     def from_row(cls, row: Row[Any], tags_of: dict[str, str]) -> Self:
@@ -95,6 +97,7 @@ class Filters:
     name: str | None = None
     verdict: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    owner: str | None = None
 
     @property
     def hold_nul(self) -> bool:
@@ -108,9 +111,16 @@ def queue_of(spec: Spec) -> str:
     return {"auto": "any", "cpu": "cpu", "cuda": "gpu"}[spec.training.device]
 
 
-def create(connection: Connection, spec: Spec, maximum_attempts: int, request_id: str | None = None) -> Record:
+def create(
+    connection: Connection,
+    spec: Spec,
+    maximum_attempts: int,
+    request_id: str | None = None,
+    owner: str | None = None,
+    identifier: str | None = None,
+) -> Record:
     """Store a new, queued experiment and return it."""
-    identifier = new_experiment_id()
+    identifier = identifier or new_experiment_id()
     layers = [[layer.name, layer.weight_shape, layer.output_shape] for layer in layers_of(spec)]
     values = {
         "id": identifier,
@@ -129,6 +139,7 @@ def create(connection: Connection, spec: Spec, maximum_attempts: int, request_id
         "maximum_attempts": maximum_attempts,
         "created_at": now(),
         "request_id": request_id,
+        "owner": owner,
     }
     connection.execute(insert(experiments).values(values))
     _write_tags(connection, identifier, spec.tags)
@@ -141,7 +152,39 @@ def get(connection: Connection, identifier: str) -> Record:
         row = connection.execute(_RECORDS.where(experiments.c.id == identifier)).one_or_none()
         if row is not None:
             return _with_tags(connection, [row])[0]
-    raise ExperimentNotFound(f"There is no experiment {identifier!r}; GET /experiments lists those there are.")
+    raise _not_found(identifier)
+
+
+def require_visible(connection: Connection, identifier: str, principal: Principal) -> None:
+    """The one place that keeps owners apart: what belongs to another is not there, in the very words of what is not.
+
+    An owner never changes, so what is visible once stays so, whatever transaction looks at it next.
+
+    Raises:
+        ExperimentNotFound: there is none, or it is another's.
+    """
+    if principal.sees_all:
+        return
+    mine = and_(experiments.c.id == identifier, experiments.c.owner == principal.owner)
+    if not is_experiment_id(identifier) or connection.execute(select(experiments.c.id).where(mine)).first() is None:
+        raise _not_found(identifier)
+
+
+def require_version(connection: Connection, identifier: str, versions: Collection[int] | None) -> None:
+    """That the experiment is in a state that the caller knows, and stays so until this transaction ends.
+
+    Raises:
+        ExperimentNotFound: there is none.
+        PreconditionFailed: its version is none of these.
+    """
+    if versions is None:
+        return
+    locked = select(experiments.c.row_version).where(experiments.c.id == identifier).with_for_update()
+    version = connection.scalar(locked) if is_experiment_id(identifier) else None
+    if version is None:
+        raise _not_found(identifier)
+    if version not in versions:
+        raise PreconditionFailed
 
 
 def page(connection: Connection, filters: Filters, before: str | None, limit: int) -> list[Record]:
@@ -152,6 +195,8 @@ def page(connection: Connection, filters: Filters, before: str | None, limit: in
     chosen = select(experiments.c.id).order_by(experiments.c.id.desc()).limit(limit)
     if before is not None:
         chosen = chosen.where(experiments.c.id < before)
+    if filters.owner is not None:
+        chosen = chosen.where(experiments.c.owner == filters.owner)
     if filters.status is not None:
         chosen = chosen.where(experiments.c.status == filters.status)
     if filters.verdict is not None:
@@ -213,6 +258,7 @@ def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Rec
             finished_at=None,
             result=None,
             error=None,
+            verdict=None,
         )
     )
     if changed.rowcount == 0:
@@ -251,6 +297,10 @@ def waiting(connection: Connection, resend_seconds: float, limit: int = 1000) ->
 def folded(name: str | None) -> str | None:
     """A name as it is searched. Python's folding, because SQLite's own knows ASCII alone."""
     return None if name is None else name.casefold()
+
+
+def _not_found(identifier: str) -> ExperimentNotFound:
+    return ExperimentNotFound(f"There is no experiment {identifier!r}; GET /experiments lists those there are.")
 
 
 def _touch(identifier: str) -> Any:

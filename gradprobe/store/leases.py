@@ -89,6 +89,7 @@ def finish(
     *,
     result: Mapping[str, Any] | None = None,
     error: Mapping[str, Any] | None = None,
+    verdict: str | None = None,
 ) -> None:
     """End the experiment; raises LeaseLost, so that an ended state is never overwritten."""
     if Status.RUNNING not in may_become(status) or not status.ended:
@@ -100,6 +101,7 @@ def finish(
         "row_version": experiments.c.row_version + 1,
         "result": None if result is None else json.dumps(result),
         "error": None if error is None else json.dumps(error),
+        "verdict": verdict,
     }
     _require(connection.execute(_held(lease).values(values)).rowcount)
 

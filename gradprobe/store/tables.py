@@ -61,6 +61,10 @@ experiments = Table(
     Index(None, "verdict", "id"),
     #: Holds all that a search by name looks at, newest first: a row is twenty times as wide.
     Index(None, "id", "folded_name"),
+    # Null: of somebody on a server that asked for no key.
+    Column("owner", String(64)),
+    Index(None, "owner", "id"),
+    Index(None, "owner", "status"),
 )
 
 tags = Table(
@@ -83,6 +87,35 @@ blocks = Table(
     Column("last_step", Integer, nullable=False),
     Column("statistics", LargeBinary),
     Column("counts", LargeBinary),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(30), primary_key=True),
+    Column("prefix", String(16), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("scopes", String(64), nullable=False),
+    Column("note", Text),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("last_used_at", Double),
+    Column("revoked_at", Double),
+    Index(None, "prefix"),
+)
+
+#: The requests that made something, by the key their client gave them. No foreign key: what was made and then deleted
+#: must not be made again by a late repetition. `owner` is empty, and not null, where no key was asked for.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("request", String(64), nullable=False),
+    Column("resource_id", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index(None, "created_at"),
 )
 
 

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 import anyio
-from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
@@ -15,23 +15,28 @@ from gradprobe.resources import Experiment, ExperimentPage
 from gradprobe.spec import Label, Notes, Spec, SpecModel, Tags
 from gradprobe.store import experiments
 from gradprobe.store.experiments import Record
-from service.dependencies import ExperimentId, RequestId, Service, ServiceDependency
+from service.bounds import require_affordable
+from service.conditions import REPLAYED, KnownVersions, RepetitionDependency
+from service.dependencies import ExperimentId, PrincipalDependency, RequestId, Service, ServiceDependency
 from service.examples import SPECS
 from service.pagination import decode_cursor, next_cursor, next_link
 from service.parsing import Route
 from service.problems import documented
 from service.rendering import (
     ACCEPTED,
+    CHANGED,
     LISTED,
     LIVE,
     UNCHANGED,
     accepted,
+    cache_headers,
     experiment_document,
     experiment_response,
     hashed_response,
     json_response,
 )
-from service.selection import FiltersDependency, refused
+from service.selection import FiltersDependency
+from service.submission import Submission, resubmit, submit
 
 _LOOK_SECONDS: Final = 0.2
 
@@ -54,21 +59,29 @@ class Changes(SpecModel):
     "",
     status_code=HTTPStatus.ACCEPTED,
     response_model=Experiment,
-    responses={**documented(*_BODY), 202: {"headers": ACCEPTED}},
+    responses={
+        **documented(*_BODY, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS),
+        202: {"headers": ACCEPTED | REPLAYED},
+    },
 )
 def create_experiment(
     spec: Annotated[Spec, Body(openapi_examples=SPECS)],
     service: ServiceDependency,
     request_id: RequestId,
-    idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
+    principal: PrincipalDependency,
+    repetition: RepetitionDependency,
 ) -> Response:
-    """Submit an experiment. It is stored, and sent to a worker, before this answers."""
-    if idempotency_key is not None:
-        raise refused("header", "Idempotency-Key", "not_built", "Idempotency-Key is not built yet; leave it out")
+    """Submit an experiment. It is stored, and sent to a worker, before this answers.
+
+    With an `Idempotency-Key` it can be sent again, after a lost answer for instance, and is submitted once.
+    """
+    require_affordable(spec, service.settings)
+    submission = Submission(spec, principal.owner, request_id, repetition)
     with service.database.write() as connection:
-        record = experiments.create(connection, spec, service.settings.maximum_attempts, request_id)
-    _ring(service, record)
-    return accepted(record)
+        record, is_new = submit(connection, submission, service.settings)
+    if is_new:
+        _ring(service, record)
+    return accepted(record, headers={} if is_new else {"Idempotency-Replayed": "true"})
 
 
 @router.get(
@@ -125,12 +138,19 @@ async def read_experiment(
     return experiment_response(request, record)
 
 
-@router.patch("/{experiment_id}", response_model=Experiment, responses=documented(HTTPStatus.NOT_FOUND, *_BODY))
-def change_experiment(experiment_id: ExperimentId, changes: Changes, service: ServiceDependency) -> Response:
+@router.patch(
+    "/{experiment_id}",
+    response_model=Experiment,
+    responses={**documented(HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED, *_BODY), 200: {"headers": CHANGED}},
+)
+def change_experiment(
+    request: Request, experiment_id: ExperimentId, changes: Changes, service: ServiceDependency, versions: KnownVersions
+) -> Response:
     """Change name, tags or notes; given tags take the place of all there were."""
     with service.database.write() as connection:
+        experiments.require_version(connection, experiment_id, versions)
         record = experiments.change(connection, experiment_id, changes.model_dump(exclude_unset=True))
-    return json_response(experiment_document(record))
+    return json_response(experiment_document(record), headers=cache_headers(request, record))
 
 
 @router.post(
@@ -138,14 +158,15 @@ def change_experiment(experiment_id: ExperimentId, changes: Changes, service: Se
     status_code=HTTPStatus.ACCEPTED,
     response_model=Experiment,
     responses={
-        **documented(HTTPStatus.NOT_FOUND),
+        **documented(HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED),
         200: {"model": Experiment, "description": "It had ended already", "headers": ACCEPTED},
         202: {"headers": ACCEPTED},
     },
 )
-def cancel_experiment(experiment_id: ExperimentId, service: ServiceDependency) -> Response:
+def cancel_experiment(experiment_id: ExperimentId, service: ServiceDependency, versions: KnownVersions) -> Response:
     """Cancel what waits at once, and ask the worker of what runs to stop; what has ended stays as it is."""
     with service.database.write() as connection:
+        experiments.require_version(connection, experiment_id, versions)
         record, was_active = experiments.request_cancel(connection, experiment_id)
     return accepted(record, HTTPStatus.ACCEPTED if was_active else HTTPStatus.OK)
 
@@ -154,12 +175,18 @@ def cancel_experiment(experiment_id: ExperimentId, service: ServiceDependency) -
     "/{experiment_id}/retry",
     status_code=HTTPStatus.ACCEPTED,
     response_model=Experiment,
-    responses={**documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT), 202: {"headers": ACCEPTED}},
+    responses={
+        **documented(
+            HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.TOO_MANY_REQUESTS
+        ),
+        202: {"headers": ACCEPTED},
+    },
 )
-def retry_experiment(experiment_id: ExperimentId, service: ServiceDependency) -> Response:
+def retry_experiment(experiment_id: ExperimentId, service: ServiceDependency, versions: KnownVersions) -> Response:
     """Queue an experiment again that failed or was cancelled; what it measured before is removed."""
     with service.database.write() as connection:
-        record = experiments.retry(connection, experiment_id, service.settings.maximum_attempts)
+        experiments.require_version(connection, experiment_id, versions)
+        record = resubmit(connection, experiment_id, service.settings)
     _ring(service, record)
     return accepted(record)
 
@@ -167,11 +194,12 @@ def retry_experiment(experiment_id: ExperimentId, service: ServiceDependency) ->
 @router.delete(
     "/{experiment_id}",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED),
 )
-def delete_experiment(experiment_id: ExperimentId, service: ServiceDependency) -> None:
+def delete_experiment(experiment_id: ExperimentId, service: ServiceDependency, versions: KnownVersions) -> None:
     """Delete an experiment and all it measured; a running one must be cancelled first."""
     with service.database.write() as connection:
+        experiments.require_version(connection, experiment_id, versions)
         experiments.remove(connection, experiment_id)
 
 

@@ -4,11 +4,13 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from gradprobe import __version__
 from gradprobe.errors import DatabaseUnavailable, GradprobeError
 from gradprobe.resources import Readiness
 from gradprobe.store.migrate import require_head
+from service import metrics
 from service.dependencies import Service, ServiceDependency
 from service.parsing import Route
 from service.problems import RETRY_SECONDS, documented
@@ -18,9 +20,11 @@ router = APIRouter(route_class=Route, tags=["service"])
 
 
 @router.get("/", include_in_schema=False)
-async def index() -> dict[str, Any]:
+async def index(service: ServiceDependency) -> dict[str, Any]:
     """Where to go from here."""
-    links = {"experiments": "/experiments", "documentation": "/docs", "openapi": "/openapi.json", "ready": "/readyz"}
+    links = {"experiments": "/experiments", "ready": "/readyz"}
+    if service.settings.documentation:
+        links |= {"documentation": "/docs", "openapi": "/openapi.json"}
     return {"name": "Gradprobe", "version": __version__, "links": links}
 
 
@@ -42,6 +46,16 @@ def ready(service: ServiceDependency) -> Response:
         headers = {"Retry-After": str(RETRY_SECONDS)}
         return json_response({"status": "unavailable", "checks": checks}, HTTPStatus.SERVICE_UNAVAILABLE, headers)
     return json_response({"status": "ready" if checks["broker"] == "ok" else "degraded", "checks": checks})
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={**documented(), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def read_figures(service: ServiceDependency) -> Response:
+    """Figures for Prometheus: experiments by status, the queue's age, lost workers, requests and their times."""
+    return Response(metrics.exposition(service.database), media_type=metrics.MEDIA_TYPE)
 
 
 def _database_checks(service: Service) -> dict[str, str]:

@@ -8,17 +8,16 @@ from fastapi import APIRouter, Request, Response
 
 from gradprobe.resources import HistogramDocument, MetricsDocument, SeriesDocument
 from gradprobe.statistics import HISTOGRAM_TENSORS, Tensor, names
-from gradprobe.store import experiments
 from gradprobe.store.experiments import Record
 from gradprobe.store.reader import Reader
 from service import distributions
+from service.answering import Read, answer
 from service.columns import Columns, metrics_document, series_document
-from service.dependencies import ExperimentId, Service, ServiceDependency
-from service.encoding import encode
+from service.dependencies import ExperimentId, ServiceDependency
 from service.parsing import Route
 from service.problems import documented
 from service.reduction import read_points
-from service.rendering import LIVE, UNCHANGED, cache_headers, json_bytes, not_modified
+from service.rendering import LIVE, UNCHANGED
 from service.selection import (
     AnyGradientParameter,
     DistributionDependency,
@@ -43,8 +42,6 @@ router = APIRouter(
     },
 )
 
-Body = tuple[bytes, dict[str, str]]
-Read = Callable[[Reader], dict[str, Any]]
 _GRADIENTS: Final[dict[str, Tensor]] = {
     "weights": "weight_gradients",
     "outputs": "output_gradients",
@@ -82,7 +79,7 @@ def read_gradients(
 
         return read
 
-    return _answer(request, service, experiment_id, prepare)
+    return answer(request, service, experiment_id, prepare)
 
 
 @router.get("/weights", response_model=SeriesDocument)
@@ -90,7 +87,7 @@ def read_weights(
     request: Request, experiment_id: ExperimentId, service: ServiceDependency, selection: SelectionDependency
 ) -> Response:
     """Statistics of the weights, each before its iteration's step."""
-    return _answer(request, service, experiment_id, _preparing("weights", selection))
+    return answer(request, service, experiment_id, _preparing("weights", selection))
 
 
 @router.get("/activations", response_model=SeriesDocument)
@@ -98,7 +95,7 @@ def read_activations(
     request: Request, experiment_id: ExperimentId, service: ServiceDependency, selection: SelectionDependency
 ) -> Response:
     """Statistics of each layer's activations; the last layer's are the logits."""
-    return _answer(request, service, experiment_id, _preparing("activations", selection))
+    return answer(request, service, experiment_id, _preparing("activations", selection))
 
 
 @router.get("/metrics", response_model=MetricsDocument)
@@ -119,7 +116,7 @@ def read_metrics(
 
         return read
 
-    return _answer(request, service, experiment_id, prepare)
+    return answer(request, service, experiment_id, prepare)
 
 
 @router.get("/gradients/histograms", response_model=HistogramDocument)
@@ -143,7 +140,7 @@ def read_histograms(
 
         return read
 
-    return _answer(request, service, experiment_id, prepare)
+    return answer(request, service, experiment_id, prepare)
 
 
 def _preparing(tensor: Tensor, selection: Selection) -> Callable[[Record], Read]:
@@ -164,25 +161,3 @@ def _series(record: Record, columns: Columns, selection: Selection, reader: Read
     schedule = record.spec["recording"]["every"], record.iterations
     points = read_points(reader, columns.tensor, selection.range, columns.statistics, schedule)
     return series_document(record, columns, points)
-
-
-def _answer(request: Request, service: Service, experiment_id: str, prepare: Callable[[Record], Read]) -> Response:
-    """The document that `prepare` reads once it has refused what is not there; 304 before any block is read."""
-    # One transaction, so that the status and the series it is told with are of the same moment.
-    with service.database.read() as connection:
-        record = experiments.get(connection, experiment_id)
-        read = prepare(record)
-        headers = cache_headers(request, record)
-        unchanged = not_modified(request, headers)
-        if unchanged is not None:
-            return unchanged
-        key = headers["ETag"], request.url.path, request.url.query
-        body: Body | None = service.cache.get(key) if record.status.ended else None
-        if body is None:
-            cache = service.cache if record.status.ended else None
-            document = read(Reader(connection, record.id, cache, record.row_version))
-    if body is None:
-        body = encode(json_bytes(document), request.state.coding)
-        if record.status.ended:
-            service.cache.put(key, body, len(body[0]))
-    return Response(body[0], HTTPStatus.OK, headers | body[1], "application/json")

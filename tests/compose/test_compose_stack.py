@@ -237,6 +237,16 @@ def test_only_the_worker_has_torch(stack: Stack, service: str, expected: str) ->
     assert stack.execute(service, "python", "-c", probe).strip() == expected
 
 
+def test_another_container_needs_a_key(stack: Stack) -> None:
+    probe = (
+        "import urllib.error, urllib.request\n"
+        "try: print(urllib.request.urlopen('http://service:8000/experiments').status)\n"
+        "except urllib.error.HTTPError as error: print(error.code)"
+    )
+    assert stack.execute("worker", "python", "-c", probe).strip() == "401"
+    assert httpx.get(f"{stack.url}/experiments", trust_env=False).status_code == httpx.codes.OK
+
+
 def run(api: httpx.Client, stack: Stack, spec: dict[str, Any], seconds: float = 180) -> dict[str, Any]:
     """Post a spec and wait until the experiment has ended; the experiment."""
     accepted = api.post("/experiments", json=spec)

@@ -78,6 +78,14 @@ def test_only_the_api_is_published_and_only_on_loopback() -> None:
     assert published == {"service": ["127.0.0.1:${GRADPROBE_PORT:-8000}:8000"]}
 
 
+def test_no_key_is_asked_for_only_because_nobody_else_gets_in() -> None:
+    """The setting claims what `ports` has to keep: whoever changes the one must change the other."""
+    environment = SERVICES["service"]["environment"]
+    assert environment["GRADPROBE_AUTHENTICATION"] == "${GRADPROBE_AUTHENTICATION:-loopback_in_front}"
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES["service"]["ports"])
+    assert "GRADPROBE_AUTHENTICATION" not in COMPOSE["x-environment"]
+
+
 @pytest.mark.parametrize("name", BACKEND)
 def test_database_and_broker_are_on_the_internal_network_alone(name: str) -> None:
     assert SERVICES[name]["networks"] == ["backend"]

@@ -56,6 +56,9 @@ def test_the_operations_are_those_of_the_contract(document: dict[str, Any]) -> N
         "GET /experiments/{experiment_id}/activations": "read_activations",
         "GET /experiments/{experiment_id}/metrics": "read_metrics",
         "GET /experiments/{experiment_id}/events": "watch_experiment",
+        "GET /experiments/{experiment_id}/diagnosis": "read_diagnosis",
+        "POST /predictions": "create_prediction",
+        "GET /metrics": "read_figures",
         "GET /livez": "live",
         "GET /readyz": "ready",
     }
@@ -74,6 +77,27 @@ def test_every_error_is_documented_as_a_problem(document: dict[str, Any]) -> Non
                 assert answer["content"] == {"application/problem+json": PROBLEM}, (name, status)
 
 
+def test_what_asks_for_a_key_says_so_and_how_it_is_refused(document: dict[str, Any]) -> None:
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert document["security"] == [{"key": []}, {}]
+    opened = {name for name, operation in operations(document).items() if operation.get("security") == []}
+    assert opened == {"GET /livez", "GET /readyz"}
+    for name, operation in operations(document).items():
+        assert ({"401", "403"} <= set(operation["responses"])) == (name not in opened), name
+
+
+def test_what_can_be_sent_on_a_condition_says_so(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        headers = {parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "header"}
+        changes = "{experiment_id}" in name and not name.startswith("GET")
+        assert ("if-match" in headers) == ("412" in operation["responses"]) == changes, name
+        if "idempotency-key" in headers:
+            assert {"409", "429"} <= set(operation["responses"]), name
+    assert "idempotency-key" in {
+        parameter["name"] for parameter in document["paths"]["/experiments"]["post"]["parameters"]
+    }
+
+
 def test_headers_that_tell_where_when_and_which_version_are_documented(document: dict[str, Any]) -> None:
     told = {
         name: {status: set(answer.get("headers", {})) for status, answer in operation["responses"].items()}
@@ -84,8 +108,10 @@ def test_headers_that_tell_where_when_and_which_version_are_documented(document:
             assert {"ETag"} <= answers["200"], name
             assert {"ETag"} <= answers["304"], name
         if "202" in answers:
-            assert answers["202"] == {"Location", "Retry-After"}, name
+            assert answers["202"] >= {"Location", "Retry-After"}, name
     assert "Link" in told["GET /experiments"]["200"]
+    assert "Idempotency-Replayed" in told["POST /experiments"]["202"]
+    assert "ETag" in told["PATCH /experiments/{experiment_id}"]["200"]
     assert "Retry-After" in told["GET /experiments/{experiment_id}"]["200"]
     for operation in operations(document).values():
         for answer in operation["responses"].values():

@@ -33,9 +33,9 @@ def measured(layers: Sequence[Floats], scale: float = 1.0) -> tuple[npt.NDArray[
     addresses = np.array([layer.ctypes.data for layer in layers], np.int64)
     sizes = np.array([layer.size for layer in layers], np.int64)
     out = np.empty((7, len(layers)))
-    table = np.zeros(histogram.BINS, np.uint32)
+    table = np.zeros(2 * histogram.BINS, np.uint32)
     scratch = np.empty(max(sizes), np.float32)
-    bins, counts = np.empty(sizes.sum(), np.uint16), np.empty(sizes.sum(), np.uint32)
+    bins, counts = np.empty(sizes.sum() + 1, np.uint16), np.empty(sizes.sum() + 1, np.uint32)
     lengths = np.zeros(len(layers), np.uint16)
     used = native.measure(addresses, sizes, scale, out, True, table, scratch, bins, counts, lengths)
     assert used == lengths.sum()
@@ -101,14 +101,14 @@ def test_activations(name: str, spoilt: int) -> None:
     output[:, 3] = 0.0
     places = generator.permutation(60)[:spoilt]
     output.view(-1)[torch.from_numpy(places)] = torch.tensor([math.nan, math.inf, -math.inf])[torch.arange(spoilt) % 3]
-    rule, threshold = native_rule(name, 0.01)
+    rule, *thresholds = native_rule(name, 0.01)
     out = np.empty((4, 1))
     native.activations(
         np.array([output.data_ptr()]),
         np.array([entry.data_ptr()]),
         np.array([[6, 10, 1]]),
         np.array([rule]),
-        np.array([threshold], np.float32),
+        np.array([thresholds], np.float32),
         out,
     )
     saturated = saturation.rule(name, 0.01)(output.view(1, -1), entry.view(1, -1))

@@ -6,7 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradprobe.probe import Probe
+from gradprobe.probe import Observer
 from gradprobe.spec import SIDE
 
 
@@ -14,7 +14,7 @@ class Hidden(nn.Module):
     """One hidden layer: weights → normalization → activation → dropout; what there is not is None.
 
     Attributes:
-        watching: the probes that measure this forward pass; the list belongs to the whole network.
+        watching: who is told of this forward pass; the list belongs to the whole network.
         index: which weight layer of the network this is.
     """
 
@@ -30,7 +30,7 @@ class Hidden(nn.Module):
         self.normalization = normalization
         self.activation = activation
         self.dropout = dropout
-        self.watching: list[Probe] = []
+        self.watching: list[Observer] = []
         self.index = 0
         # A small net's step is mostly the cost of calls: what a module's own call adds is left out.
         self._weigh = dense_call(layer) if isinstance(layer, nn.Linear) else layer
@@ -44,9 +44,9 @@ class Hidden(nn.Module):
         if skipped is not None:
             before = before + skipped
         activated: Tensor = self._activate(before)
-        for probe in self.watching:
-            probe.see_output(self.index, output)
-            probe.see_activation(self.index, before, activated)
+        for observer in self.watching:
+            observer.see_output(self.index, output)
+            observer.see_activation(self.index, before, activated)
         return activated if self._plain or self.dropout is None else self.dropout(activated)
 
 
@@ -100,9 +100,9 @@ class Classifier(nn.Module):
         self.activations = [part.activation for part in hidden]
         self.slopes = [found.weight for found in self.activations if isinstance(found, nn.PReLU)]
         self._sees_images = isinstance(self.layers[0], nn.Conv2d)
-        #: Hook points (`gradprobe.probe.attach`): probes register here, and are told what each layer computes.
-        self.observers: list[Probe] = []
-        self._watching: list[Probe] = []
+        #: Hook points (`gradprobe.probe.attach`): who is told what each layer computes; probes register here.
+        self.observers: list[Observer] = []
+        self._watching: list[Observer] = []
         for index, layer in enumerate(hidden):
             layer.watching, layer.index = self._watching, index
         self._calls = [part.forward for part in parts]
@@ -110,13 +110,13 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 784] → logits [B, 10]."""
-        self._watching[:] = [probe for probe in self.observers if probe.armed]
+        self._watching[:] = [observer for observer in self.observers if observer.armed]
         hidden = images.view(-1, 1, SIDE, SIDE) if self._sees_images else images
         for call in self._calls:
             hidden = call(hidden)
         logits = self._classify(hidden.mean((2, 3)) if self._sees_images else hidden)
-        for probe in self._watching:
-            probe.see_output(len(self.layers) - 1, logits)
+        for observer in self._watching:
+            observer.see_output(len(self.layers) - 1, logits)
         return logits
 
 

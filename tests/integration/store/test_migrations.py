@@ -4,16 +4,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select, text
 from sqlalchemy.engine import URL, make_url
 
 from gradprobe.errors import DatabaseUnavailable, SchemaOutOfDate
-from gradprobe.store import migrate
+from gradprobe.identifiers import new_experiment_id
+from gradprobe.store import migrate, series
 from gradprobe.store.database import Database
-from gradprobe.store.tables import metadata
+from gradprobe.store.tables import metadata, tags
+from tests.integration.service import measured
 from tests.integration.store.transactions import Store
 
 UPGRADE = """
@@ -42,7 +45,7 @@ def tables(database: Database) -> set[str]:
 def test_up_down_and_up_again(empty: Database) -> None:
     assert tables(empty) == set()
     assert migrate.upgrade(empty.url) == migrate.head()
-    assert tables(empty) == {"experiments", "experiment_tags", "blocks", "alembic_version"}
+    assert tables(empty) == {*metadata.tables, "alembic_version"}
     migrate.require_head(empty)
     identifier = Store(empty).create({"tags": {"a": "b"}}).id
 
@@ -53,6 +56,38 @@ def test_up_down_and_up_again(empty: Database) -> None:
 
     assert migrate.upgrade(empty.url) == migrate.head()
     assert Store(empty).create().id > identifier
+
+
+def test_owners_and_keys_come_and_go_and_experiments_stay(store: Store) -> None:
+    """0003 adds what the release before did not know: neither way does an experiment lose anything it had."""
+    url = store.database.url
+    identifier = store.create({"tags": {"a": "b"}, "network": {"depth": 2, "width": 2}}).id
+    claimed = store.claim(identifier)
+    assert claimed is not None
+    block = measured.write_statistics(store.database, claimed[0], "weights", range(3))
+    before = store.get(identifier)
+
+    migrate.downgrade(url, "0001")
+    with store.database.read() as connection:
+        assert "owner" not in {column["name"] for column in inspect(connection).get_columns("experiments")}
+        assert connection.execute(select(tags)).one().value == "b"
+    migrate.upgrade(url)
+
+    assert store.get(identifier) == before
+    stored = store.read(series.read_statistics, identifier, "weights")
+    assert stored is not None
+    assert np.array_equal(stored.values, block.values)
+
+
+def test_the_release_before_goes_on_writing(store: Store) -> None:
+    """A worker or service of 0001 names its own columns alone, in a database that is ahead of it."""
+    row = store.row(store.create().id)
+    old = {name: value for name, value in row.items() if name != "owner"} | {"id": new_experiment_id()}
+    with store.database.write() as connection:
+        connection.execute(text(f"INSERT INTO experiments ({', '.join(old)}) VALUES (:{', :'.join(old)})"), old)
+
+    assert store.get(old["id"]).owner is None
+    assert store.claim(old["id"]) is not None
 
 
 def test_an_upgrade_of_what_is_up_to_date_changes_nothing(store: Store) -> None:

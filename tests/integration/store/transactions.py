@@ -58,6 +58,11 @@ class Store:
         with self.database.read() as connection:
             return connection.scalar(select(table.c[name]).where(table.c.id == identifier))
 
+    def row(self, identifier: str) -> dict[str, Any]:
+        """All columns of an experiment."""
+        with self.database.read() as connection:
+            return dict(connection.execute(select(table).where(table.c.id == identifier)).one()._mapping)
+
     def clock(self) -> float:
         """The database's own."""
         with self.database.read() as connection:

@@ -222,3 +222,22 @@ def test_a_second_attempt_measures_from_the_first_step_on(store: Store, worker_s
     again, once = (statistics(store, name, "weights") for name in (identifier, alone))
     assert again.steps.tolist() == list(range(ITERATIONS))
     assert again.values.tobytes() == once.values.tobytes()
+
+
+def test_the_verdict_is_written_with_the_end(store: Store, worker_settings: Settings) -> None:
+    classic = {"depth": 6, "width": 10, "activation": "sigmoid"}
+    identifier = store.create(document(iterations=4, network=classic)).id
+    assert execute(identifier, worker_settings, store.database) is Status.SUCCEEDED
+    assert store.get(identifier).verdict == "vanishing"
+
+
+def test_a_rule_that_fails_fails_no_experiment(
+    store: Store, worker_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a fault in the diagnosis")
+
+    monkeypatch.setattr(module, "diagnose", fail)
+    identifier = store.create(document()).id
+    assert execute(identifier, worker_settings, store.database) is Status.SUCCEEDED
+    assert store.get(identifier).verdict is None

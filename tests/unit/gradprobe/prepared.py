@@ -120,7 +120,7 @@ def experiment(number: int, status: Status, **changes: Any) -> Experiment:
         "error": {"code": "WORKER_LOST", "message": "Three workers were lost"} if status is Status.FAILED else None,
         "provenance": None,
         "links": dict.fromkeys(
-            ("self", "gradients", "histograms", "weights", "activations", "metrics"), f"/experiments/{own}"
+            ("self", "gradients", "histograms", "weights", "activations", "metrics", "diagnosis"), f"/experiments/{own}"
         ),
         **changes,
     }

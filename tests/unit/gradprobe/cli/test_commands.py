@@ -301,7 +301,7 @@ def test_a_page_of_a_proxy_is_one_line(server: PreparedServer, cli: CommandLine)
 def test_what_nobody_foresaw_is_one_line_too(
     server: PreparedServer, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gradprobe.cli.session.Client", lambda _: 1 / 0)
+    monkeypatch.setattr("gradprobe.cli.session.Client", lambda *_, **__: 1 / 0)
     code, _, err = cli("list")
     assert code == 1
     assert err.startswith("gradprobe: unexpected ZeroDivisionError")
@@ -313,7 +313,21 @@ def test_what_nobody_foresaw_is_one_line_too(
 def test_help_documents_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
-    for word in ("submit", "list", "show", "watch", "gradients", "cancel", "retry", "delete", "up", "demo", "migrate"):
+    for word in (
+        "submit",
+        "list",
+        "show",
+        "watch",
+        "gradients",
+        "diagnose",
+        "predict",
+        "cancel",
+        "retry",
+        "delete",
+        "up",
+        "demo",
+        "migrate",
+    ):
         assert word in out
     for code in (0, 1, 2, 3, 130):
         assert f"{code}: " in out

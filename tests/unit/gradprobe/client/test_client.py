@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradprobe import Client, Spec
-from gradprobe.client import ProblemError, ServerUnreachable, UnexpectedAnswer, WaitTimeout
+from gradprobe.client import ProblemError, Retries, ServerUnreachable, UnexpectedAnswer, WaitTimeout
 from gradprobe.errors import ExperimentNotFound, GradprobeError
 from gradprobe.resources import (
     Experiment,
@@ -23,10 +23,12 @@ from gradprobe.resources import (
 from gradprobe.state import Status
 from tests.unit.gradprobe.prepared import PreparedServer
 
+QUICK = Retries(first=0.001)
+
 
 @pytest.fixture
 def client(server: PreparedServer) -> Iterator[Client]:
-    with Client(server.url) as client:
+    with Client(server.url, retries=QUICK) as client:
         yield client
 
 
@@ -220,7 +222,7 @@ def test_a_server_that_is_not_ready_says_what_is_missing(
 def test_no_server_says_how_to_start_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with Client(f"http://127.0.0.1:{port}") as client, pytest.raises(ServerUnreachable) as caught:
+    with Client(f"http://127.0.0.1:{port}", retries=QUICK) as client, pytest.raises(ServerUnreachable) as caught:
         client.ready()
     for hint in (str(port), "gradprobe up", "--url", "GRADPROBE_URL"):
         assert hint in caught.value.message

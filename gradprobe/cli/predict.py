@@ -1,0 +1,91 @@
+"""`gradprobe predict`: theory needs neither a server nor training."""
+
+import json as json_module
+import math
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+from rich.text import Text
+
+from gradprobe.cli.exits import usage
+from gradprobe.cli.layers import shown_rows
+from gradprobe.cli.session import Session, session_of
+from gradprobe.cli.specfile import build
+from gradprobe.cli.wording import scientific
+from gradprobe.spec import Spec
+from gradprobe.theory import Prediction
+from gradprobe.theory import predict as predicted
+
+_PHASES = {
+    "ordered": "ordered: gradients vanish with depth",
+    "critical": "critical: gradients keep their size",
+    "chaotic": "chaotic: gradients explode with depth",
+}
+
+
+def predict(  # noqa: PLR0913 - each is an option of the command line
+    context: typer.Context,
+    *,
+    spec_file: Annotated[
+        str | None, typer.Argument(help="A spec in JSON or YAML, or - for JSON on standard input.", show_default=False)
+    ] = None,
+    activation: Annotated[str | None, typer.Option(help="sigmoid, tanh, relu, leaky_relu, gelu, …")] = None,
+    initialization: Annotated[str | None, typer.Option(help="xavier_uniform, he_normal, orthogonal, …")] = None,
+    depth: Annotated[int | None, typer.Option(help="Weight layers, the output layer included.")] = None,
+    width: Annotated[int | None, typer.Option(help="Units in each hidden layer.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Any field of the spec; repeat it for more."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the document.")] = False,
+) -> None:
+    """Say what theory expects of a network before it is trained: phase, depth limit, δ layer by layer."""
+    options = {"activation": activation, "initialization": initialization, "depth": depth, "width": width}
+    try:
+        spec = Spec.model_validate(build(spec_file, options, (), set_ or ()))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise usage(f"/{'/'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    session, found = session_of(context), predicted(spec)
+    if json:
+        session.print_json(json_module.dumps(found.document(), indent=2))
+    else:
+        print_prediction(session, found)
+
+
+def print_prediction(session: Session, found: Prediction) -> None:
+    """The phase and its numbers, then the profile."""
+    session.out.print(Text(_PHASES[found.phase], style="bold"))
+    depth = len(found.layers)
+    limit = "none" if math.isinf(found.depth_limit) else f"{found.depth_limit:.1f} layers; this network has {depth}"
+    gain = "–" if found.critical_gain is None else f"{found.critical_gain:.4g} × these weights"
+    for heading, text in (
+        ("χ₁", f"{found.chi:.4g}   ξ {found.xi:.3g} layers   q* {found.q:.4g}"),
+        ("depth limit", limit),
+        ("critical gain", gain),
+        ("first loss", f"{found.initial_loss:.3f}"),
+    ):
+        session.out.print(Text(f"  {heading:<15}{text}"))
+    session.out.print(_table(found))
+    for note in found.notes:
+        session.out.print(Text(f"  {note}", style="dim"))
+
+
+def _table(found: Prediction) -> Table:
+    table = Table(box=None, header_style="dim")
+    table.add_column("layer")
+    for heading in ("σ_w²", "q", "χ", "‖δ‖ ÷ last", "null band", "δ rms", "∂L/∂W rms"):
+        table.add_column(heading, justify="right")
+    for index in shown_rows(len(found.layers)):
+        if index is None:
+            table.add_row("⋮")
+            continue
+        layer = found.layers[index]
+        table.add_row(
+            layer.name, f"{layer.weight_scale:.3g}", f"{layer.q:.3g}", f"{layer.chi:.3g}",
+            scientific(math.exp(layer.log_delta_ratio / 2.0)), f"× {math.exp(layer.null_band / 2.0):.2f}",
+            scientific(layer.delta_rms), scientific(layer.weight_gradient_rms),
+        )  # fmt: skip
+    return table

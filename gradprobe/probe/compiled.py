@@ -1,0 +1,89 @@
+"""What compiles, and how compiled code reads a tensor: by its address."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+from numba.np.numpy_support import carray
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Floats = npt.NDArray[np.float32]
+Bits = npt.NDArray[np.uint32]
+Doubles = npt.NDArray[np.float64]
+Pointers = npt.NDArray[np.int64]
+Scalar = Any  # a machine number of the compiled code
+
+#: Sums run in float64. They may be reordered, which lets the compiler use vector registers; that there is no NaN may
+#: not be assumed.
+_REORDER: Final = {"reassoc", "contract", "nsz"}
+
+
+def _fingerprint() -> str:
+    """Of all sources of compiled code: what is kept of one must not outlive a change of another that it calls."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+
+
+@contextmanager
+def _kept_for_these_sources() -> Iterator[None]:
+    # numba asks only whether the file of the function itself is as it was.
+    options: Any = numba.config
+    configured = options.CACHE_DIR
+    options.CACHE_DIR = str(Path(configured or Path(__file__).parent / "__pycache__") / _FINGERPRINT)
+    try:
+        yield
+    finally:
+        options.CACHE_DIR = configured
+
+
+_FINGERPRINT: Final = _fingerprint()
+
+
+def compiled(function: Function) -> Function:
+    """Compile for this machine's CPU, and keep it on disk for the next process."""
+    compiler: Any = numba.njit
+    options = {"fastmath": _REORDER, "nogil": True, "error_model": "numpy"}
+    try:
+        with _kept_for_these_sources():
+            return cast(Function, compiler(cache=True, **options)(function))
+    except RuntimeError:  # no directory to cache in can be written: compiled anew in every process
+        return cast(Function, compiler(**options)(function))
+
+
+@intrinsic
+def _pointer(_context: Any, address: Any) -> Any:
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(address), codegen
+
+
+@intrinsic
+def as_float(_context: Any, pattern: Any) -> Any:
+    """The float32 whose bits these are."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(pattern), codegen
+
+
+# The compiler gives an intrinsic's first argument itself, which the types don't know.
+@compiled
+def floats_at(address: int, size: int) -> Floats:
+    """The tensor of this size at this address."""
+    return carray(_pointer(address), (size,), np.float32)  # type: ignore[call-arg]
+
+
+@compiled
+def bits_at(address: int, size: int) -> Bits:
+    """The same elements' bits."""
+    return carray(_pointer(address), (size,), np.uint32)  # type: ignore[call-arg]

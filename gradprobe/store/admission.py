@@ -1,0 +1,46 @@
+"""How much may wait and run: for each owner, and in all."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, func, literal, select
+
+from gradprobe.errors import QueueFull, TooManyExperiments
+from gradprobe.state import ACTIVE, Status
+from gradprobe.store.tables import experiments
+
+#: Any number that no other program takes PostgreSQL advisory locks under: "gra" in ASCII.
+_LOCKS: Final = 0x677261
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many experiments may wait in all, and how many of one owner may wait or run."""
+
+    waiting: int
+    active: int
+
+
+def require_room(connection: Connection, owner: str | None, room: Room, taken: int = 0) -> None:
+    """That one more may be queued, `taken` of which this transaction has queued already.
+
+    Within one transaction with what queues it, an owner's bound holds to the one; that of all may be passed by as many
+    as there are owners who take the last place at once.
+
+    Raises:
+        TooManyExperiments: of this owner's wait or run as many as may.
+        QueueFull: in all wait as many as may.
+    """
+    if connection.dialect.name == "postgresql":
+        # Otherwise several at once would each find the last free place. SQLite has one writer at a time anyway.
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, func.hashtext(literal(owner or "")))))
+    of_owner = experiments.c.owner.is_(None) if owner is None else experiments.c.owner == owner
+    active = select(func.count()).select_from(experiments).where(experiments.c.status.in_(ACTIVE), of_owner)
+    if (connection.scalar(active) or 0) >= room.active + taken:
+        raise TooManyExperiments(
+            f"{room.active} experiments of yours wait or run, the most that this server takes of one owner; "
+            "send it again when one has ended."
+        )
+    waiting = select(func.count()).select_from(experiments).where(experiments.c.status == Status.QUEUED)
+    if (connection.scalar(waiting) or 0) >= room.waiting + taken:
+        raise QueueFull(f"{room.waiting} experiments wait, the most that this server takes; send it again later.")

@@ -1,0 +1,97 @@
+"""`gradprobe diagnose` and `gradprobe predict`, and the verdict in `gradprobe show`."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from gradprobe.cli import run
+from gradprobe.diagnosis import VERSION, Thresholds, diagnose
+from gradprobe.resources import DiagnosisDocument, ExperimentPage
+from gradprobe.state import Status
+from tests.unit.gradprobe.diagnosis.made import Made, spec_of
+from tests.unit.gradprobe.prepared import PreparedServer
+
+CommandLine = Callable[..., tuple[int, str, str]]
+CLASSIC = {"depth": 6, "width": 10, "activation": "sigmoid", "initialization": "xavier_uniform"}
+
+
+@pytest.fixture
+def cli(server: PreparedServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = run(["--url", server.url, *arguments])
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return call
+
+
+def prepare(server: PreparedServer, made: Made, verdict: str) -> str:
+    experiment = server.experiment(1, Status.SUCCEEDED, verdict=verdict)
+    measured = made.measurements
+    document = {
+        "experiment_id": experiment.id,
+        "status": "succeeded",
+        "version": VERSION,
+        "preset": None,
+        "thresholds": Thresholds().values(),
+        **diagnose(measured).document(),
+        "prediction": measured.prediction.document(),
+    }
+    own = f"/experiments/{experiment.id}"
+    server.prepare("GET", f"{own}/diagnosis", (200, DiagnosisDocument.model_validate(document)))
+    server.prepare("GET", own, (200, experiment))
+    for kind in ("gradients", "metrics"):
+        answer = server.series({"layer1": [1.0]}) if kind == "gradients" else server.metrics([1.0])
+        server.prepare("GET", f"{own}/{kind}", (200, answer))
+    server.prepare("GET", "/experiments", (200, ExperimentPage(items=[experiment], next_cursor=None)))
+    return str(experiment.id)
+
+
+def test_a_diagnosis_says_what_why_and_what_to_change(server: PreparedServer, cli: CommandLine) -> None:
+    identifier = prepare(server, Made(spec_of(CLASSIC)), "vanishing")
+    code, out, err = cli("diagnose", identifier)
+    assert (code, err) == (0, "")
+    for said in (
+        "Vanishing from step 0; cause: the activation's derivative (it is small everywhere).",
+        "at initialization: vanishing; in training: healthy",
+        "as theory predicts of this network",
+        '"activation": {"name": "relu"}',
+        "ln χ",
+    ):
+        assert said in out, said
+    assert json.loads(cli("diagnose", identifier, "--json")[1])["version"] == VERSION
+
+
+def test_thresholds_and_presets_are_sent(server: PreparedServer, cli: CommandLine) -> None:
+    identifier = prepare(server, Made(spec_of()), "healthy")
+    assert cli("diagnose", identifier, "--threshold", "depth_limit=8", "--threshold", "band=2")[0] == 0
+    assert server.requests[-1].query == {"depth_limit": "8.0", "band": "2.0"}
+    assert cli("diagnose", identifier, "--preset", "smdebug")[0] == 0
+    assert server.requests[-1].query == {"preset": "smdebug"}
+    code, _, err = cli("diagnose", identifier, "--threshold", "depth_limit")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_show_says_the_verdict_in_words(server: PreparedServer, cli: CommandLine) -> None:
+    identifier = prepare(server, Made(spec_of()), "healthy")
+    code, out, _ = cli("show", identifier)
+    assert code == 0
+    assert "Healthy: gradients reach every layer." in out
+
+
+def test_a_prediction_asks_no_server(server: PreparedServer, cli: CommandLine) -> None:
+    code, out, err = cli("predict", "--activation", "sigmoid")
+    assert (code, err, server.requests) == (0, "", [])
+    assert "ordered: gradients vanish with depth" in out
+    assert "2.1 layers; this network has 6" in out
+    document = json.loads(cli("predict", "--activation", "relu", "--initialization", "he_normal", "--json")[1])
+    assert (document["phase"], document["depth_limit"]) == ("critical", None)
+
+
+def test_a_spec_that_means_nothing_is_one_line(cli: CommandLine) -> None:
+    code, out, err = cli("predict", "--depth", "5000")
+    assert (code, out) == (2, "")
+    assert err.startswith("gradprobe: /network/depth: ")
