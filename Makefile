@@ -16,7 +16,7 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts pytest openapi format test-compose bench bench-run bench-faults data clean
+.PHONY: help demo up test check lint types contracts pytest openapi format test-compose fuzz bench bench-run bench-faults data clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ pytest: $(VENV)/.test data
 
 test-compose: $(VENV)/.test data ## Bring the compose stack up on a real Docker engine, run an experiment, take it down
 	@$(BIN)/python -m pytest tests/compose -m compose $(ARGUMENTS)
+
+fuzz: $(VENV)/.test ## Twenty thousand generated requests against a running service: all checks, stateful links
+	@$(BIN)/python -m tests.fuzz.run $(ARGUMENTS)
 
 # The peers bring a hundred packages along: an environment beside the project's, so that what is tested stays as it is.
 bench: ## Measure speed, memory and size against TensorBoard, wandb and MLflow (half an hour; ARGUMENTS=--quick)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import estimates, loop, overhead, read, store
+from benchmarks import estimates, listing, load, loop, overhead, read, store
 from benchmarks.results import perform
 
 BENCHMARKS = {
@@ -11,6 +11,8 @@ BENCHMARKS = {
     "read": read.run,
     "store": store.run,
     "estimates": estimates.run,
+    "listing": listing.run,
+    "load": load.run,
 }
 
 

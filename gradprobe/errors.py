@@ -85,6 +85,18 @@ class InvalidCursor(GradprobeError):
     code = "INVALID_CURSOR"
 
 
+class InvalidEventId(GradprobeError):
+    """No event stream of this server gave this id; leave Last-Event-ID out to be told everything."""
+
+    code = "INVALID_EVENT_ID"
+
+
+class TooManyStreams(GradprobeError):
+    """This process has as many event streams open as it may (GRADPROBE_MAXIMUM_STREAMS); try again shortly."""
+
+    code = "TOO_MANY_STREAMS"
+
+
 class ExperimentRunning(GradprobeError):
     """The experiment is running; cancel it first."""
 

@@ -67,6 +67,7 @@ class Links(Resource):
     activations: str
     metrics: str
     diagnosis: str = ""
+    events: str = ""
 
 
 class Experiment(Resource):
@@ -212,6 +213,45 @@ class MetricsDocument(Resource):
     evaluation: Evaluation
     nonfinite: list[Nonfinite]
     reduction: Reduction
+
+
+class StatusEvent(Resource):
+    """An event `status`: the experiment is in another state, or another attempt has begun.
+
+    What an earlier attempt measured may be measured again, with the same numbers on the same machine; the `statistics`
+    events that follow begin at iteration 0 again, and what they tell takes the place of what was told before.
+    """
+
+    experiment_id: str
+    status: Status
+    attempt: int
+    started_at: datetime | None
+    finished_at: datetime | None
+    verdict: str | None
+    error: Failure | None
+
+
+class ProgressEvent(Resource):
+    """An event `progress`: iterations done."""
+
+    experiment_id: str
+    iteration: int
+    iterations: int
+
+
+class StatisticsEvent(Resource):
+    """An event `statistics`: the iterations start ≤ t < stop can be read now.
+
+    It brings `mean_abs` of both gradients, null where the experiment does not record them, and the run's own series:
+    the documents that reading this range with `max_points` gives.
+    """
+
+    experiment_id: str
+    start: int
+    stop: int
+    weight_gradients: SeriesDocument | None
+    output_gradients: SeriesDocument | None
+    metrics: MetricsDocument
 
 
 class LayerPredictionDocument(Resource):

@@ -108,6 +108,17 @@ class Settings(BaseSettings):
         default=128, ge=0, le=65536, description="What a process of the service keeps of ended experiments; 0: nothing."
     )
     database_pool: int = Field(default=20, ge=1, le=500, description="Connections, and threads that answer requests.")
+    maximum_streams: int = Field(default=500, ge=1, le=100_000, description="Event streams open at once, per process.")
+    watch_seconds: float = Field(
+        default=0.25, ge=0.02, le=5.0, description="How often watched experiments are looked at, once for all streams."
+    )
+    keepalive_seconds: float = Field(default=15.0, ge=0.1, le=60.0, description="Longest silence of an event stream.")
+    stream_seconds: float = Field(
+        default=900.0,
+        ge=1.0,
+        le=86_400.0,
+        description="After so long an event stream ends and its reader returns.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -114,11 +114,14 @@ def _storable(text: str) -> str:
     return text
 
 
-Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+#: What the functions above check, for the JSON schema; they themselves say better what is wrong.
+_PRINTABLE = {"pattern": r"^[^\x00-\x1f\x7f]*$"}
+_STORABLE = {"pattern": r"^[^\x00]*$"}
+Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra=_PRINTABLE), AfterValidator(_printable)]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-/]{1,64}$")]
-TagValue = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
-Tags = Annotated[dict[TagKey, TagValue], Field(max_length=32)]
-Notes = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
+TagValue = Annotated[str, Field(max_length=200, json_schema_extra=_PRINTABLE), AfterValidator(_printable)]
+Tags = Annotated[dict[TagKey, TagValue], Field(max_length=32, json_schema_extra={"additionalProperties": False})]
+Notes = Annotated[str, Field(max_length=10_000, json_schema_extra=_STORABLE), AfterValidator(_storable)]
 
 
 class Dataset(SpecModel):
@@ -152,7 +155,9 @@ class Recording(SpecModel):
     every: int = Field(default=1, ge=1, le=1_000_000)
     histograms_every: int = Field(default=25, ge=1, le=1_000_000)
     evaluate_every: int = Field(default=500, ge=1, le=1_000_000)
-    tensors: tuple[TensorName, ...] = Field(default=TENSORS, min_length=1, max_length=4, strict=False)
+    tensors: tuple[TensorName, ...] = Field(
+        default=TENSORS, min_length=1, max_length=4, strict=False, json_schema_extra={"uniqueItems": True}
+    )
 
     @field_validator("tensors")
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
+import anyio
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI, Path, Request
 from fastapi.concurrency import run_in_threadpool
@@ -19,6 +20,7 @@ from gradprobe.store.cache import Cache
 from gradprobe.store.database import Database
 from gradprobe.store.migrate import require_head
 from service.shutdown import noticing
+from service.streams import Streams
 
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Service:
         self.cache = Cache(settings.cache_mebibytes * 1024 * 1024)
         #: Set once the process was asked to stop: what waits should answer.
         self.stopping = threading.Event()
+        self.streams = Streams(settings, self.database, self.stopping)
 
 
 async def _service(request: Request) -> Service:
@@ -90,7 +93,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Not fatal: the process would be restarted for ever, and /readyz tells what is missing.
         _logger.error("%s", error.message)
     with noticing(service.stopping):
-        yield
+        async with anyio.create_task_group() as background:
+            background.start_soon(service.streams.run)
+            yield
+            background.cancel_scope.cancel()
     service.database.close()
 
 

@@ -4,17 +4,22 @@ import base64
 import hashlib
 import re
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gradprobe.resources import Problem
+from gradprobe.resources import Problem, ProgressEvent, StatisticsEvent, StatusEvent
 from service.authentication import OPEN, REFUSALS, SCHEME
 from service.problems import documented
 
 Document = dict[str, Any]
+#: What no route returns as its whole body: problems, and what events bring.
+_MODELS: Final[list[tuple[type[BaseModel], Literal["validation", "serialization"]]]] = [
+    (model, "serialization") for model in (Problem, StatusEvent, ProgressEvent, StatisticsEvent)
+]
 _LIBRARY: Final = "https://cdn.jsdelivr.net"
 _INLINE_SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -25,8 +30,8 @@ def complete(app: FastAPI) -> None:
 
     def openapi() -> Document:
         document = generate()
-        _, problem = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"] |= problem["$defs"]
+        _, found = models_json_schema(_MODELS, ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= found["$defs"]
         _declare_keys(document)
         return document
 

@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+import time
 from typing import Final
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import metrics
 from service.problems import internal_error
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -41,13 +43,15 @@ class RequestContext:
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        began, started = time.perf_counter(), False
 
         async def send_named(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 _add_headers(MutableHeaders(scope=message), request_id)
+                route = getattr(scope.get("route"), "path", "none")
+                metrics.answered(scope["method"], route, message["status"], time.perf_counter() - began)
                 _logger.info("%s %s %d %s", scope["method"], quote(scope["path"]), message["status"], request_id)
             await send(message)
 

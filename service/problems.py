@@ -36,6 +36,8 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.UnknownStatistic: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidRange: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidCursor: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidEventId: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TooManyStreams: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.CreatedResourceGone: HTTPStatus.CONFLICT,
     errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
@@ -63,6 +65,7 @@ POINTERS: Final[Mapping[type[GradprobeError], str]] = {
     errors.UnknownStatistic: "/query/statistics",
     errors.InvalidRange: "/query/stop",
     errors.InvalidCursor: "/query/cursor",
+    errors.InvalidEventId: "/header/Last-Event-ID",
     errors.IdempotencyKeyReused: "/header/idempotency-key",
 }
 

@@ -63,7 +63,7 @@ def experiment_document(record: Record) -> dict[str, Any]:
     """An `Experiment`."""
     path = experiment_path(record.id)
     parts = {"gradients": "gradients", "histograms": "gradients/histograms"}
-    parts |= {name: name for name in ("weights", "activations", "metrics", "diagnosis")}
+    parts |= {name: name for name in ("weights", "activations", "metrics", "diagnosis", "events")}
     return {
         "id": record.id,
         "name": record.name,
@@ -73,9 +73,9 @@ def experiment_document(record: Record) -> dict[str, Any]:
         "status": record.status,
         "progress": {"iteration": record.iteration, "iterations": record.iterations},
         "attempt": record.attempt,
-        "created_at": _time(record.created_at),
-        "started_at": _time(record.started_at),
-        "finished_at": _time(record.finished_at),
+        "created_at": time_text(record.created_at),
+        "started_at": time_text(record.started_at),
+        "finished_at": time_text(record.finished_at),
         "verdict": record.verdict,
         "result": record.result,
         "error": record.error,
@@ -128,7 +128,7 @@ def _again(record: Record) -> dict[str, str]:
     return {} if record.status.ended else {"Retry-After": str(RETRY_SECONDS)}
 
 
-def _time(seconds: float | None) -> str | None:
+def time_text(seconds: float | None) -> str | None:
     """RFC 3339 in UTC, to the millisecond."""
     if seconds is None:
         return None

@@ -1,5 +1,6 @@
 """What a client selects by query parameters: which experiments, which part of what was measured."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -17,11 +18,17 @@ from service.reduction import Range
 _TAG: Final = r"^[A-Za-z0-9_.\-/]{1,64}:[^\x00-\x1f\x7f]{0,200}$"
 _TEXT: Final = r"^[^\x00-\x1f\x7f]{1,200}$"
 _LARGEST_STEP: Final = 2**31 - 1
-_LONGEST_LIST: Final = 20_000
+_NAMES: Final = r"^[A-Za-z0-9_]+( *, *[A-Za-z0-9_]+)*$"
+# Of a thousand layers. Percent-encoded, and with all else that a request line may have, it stays within the 64 KiB that
+# the server reads of a request's head.
+_LONGEST_LIST: Final = 12_000
+_LONGEST_STATISTICS: Final = 500
 _TOLD_IN_FULL: Final = 12
 _OF_CLIPPED: Final = "weight_gradients"
 _MOST_POINTS: Final = 100_000
 _MOST_QUANTILES: Final = 32
+_SHARE: Final = r"(-?0(\.0{0,20})?|0(\.[0-9]{0,20})?|1(\.0{0,20})?|\.[0-9]{1,20}|[1-9](\.[0-9]{1,20})?e-[0-9]{1,2})"
+_SHARES: Final = rf"^{_SHARE}( *, *{_SHARE}){{0,{_MOST_QUANTILES - 1}}}$"
 
 
 async def _filters(
@@ -29,7 +36,7 @@ async def _filters(
     status: Annotated[Status | None, Query()] = None,
     tag: Annotated[
         list[Annotated[str, Query(pattern=_TAG)]] | None,
-        Query(max_length=32, description="`key:value`; given several times, all must hold."),
+        Query(max_length=16, description="`key:value`; given several times, all must hold."),
     ] = None,
     verdict: Annotated[str | None, Query(pattern=r"^[a-z_]{1,32}$")] = None,
     name: Annotated[str | None, Query(pattern=_TEXT, description="A part of the name, in any case.")] = None,
@@ -57,7 +64,12 @@ async def _range(
 FiltersDependency = Annotated[Filters, Depends(_filters)]
 RangeDependency = Annotated[Range, Depends(_range)]
 LayersParameter = Annotated[
-    str | None, Query(max_length=_LONGEST_LIST, description="Names, separated by commas; all by default.")
+    str | None,
+    Query(
+        max_length=_LONGEST_LIST,
+        json_schema_extra={"pattern": _NAMES},
+        description="Names, separated by commas; all by default.",
+    ),
 ]
 
 Gradient = Literal["weights", "outputs"]
@@ -86,7 +98,12 @@ async def _selection(
     range_: RangeDependency,
     layers: LayersParameter = None,
     statistics: Annotated[
-        str | None, Query(max_length=_LONGEST_LIST, description="Names, separated by commas; all by default.")
+        str | None,
+        Query(
+            max_length=_LONGEST_STATISTICS,
+            json_schema_extra={"pattern": _NAMES},
+            description="Names, separated by commas; all by default.",
+        ),
     ] = None,
 ) -> Selection:
     return Selection(layers, statistics, range_)
@@ -127,6 +144,7 @@ async def _quantiles(
         str | None,
         Query(
             max_length=1000,
+            json_schema_extra={"pattern": _SHARES},
             description="Shares from 0 to 1, separated by commas, such as `0.01,0.5,0.99`; read from the histograms, "
             "so at the iterations that have one, and within 6 % of the true value.",
         ),
@@ -134,14 +152,10 @@ async def _quantiles(
 ) -> list[float]:
     if quantiles is None:
         return []
-    try:
-        shares = [float(share) for share in quantiles.split(",")]
-    except ValueError:
-        shares = []
-    if not shares or len(shares) > _MOST_QUANTILES or not all(0 <= share <= 1 for share in shares):
+    if re.fullmatch(_SHARES, quantiles) is None:
         message = f"Give 1 to {_MOST_QUANTILES} numbers from 0 to 1, separated by commas."
         raise refused("query", "quantiles", "quantiles", message)
-    return list(dict.fromkeys(abs(share) for share in shares))
+    return list(dict.fromkeys(abs(float(share)) for share in quantiles.split(",")))
 
 
 QuantilesDependency = Annotated[list[float], Depends(_quantiles)]

@@ -1,6 +1,8 @@
 """`gradprobe serve`."""
 
+import atexit
 import os
+import tempfile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +36,11 @@ def serve(
         os.environ["GRADPROBE_AUTHENTICATION"] = "required"
         _require_key(settings, host)
     require("fastapi", extra="service")
+    if processes > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        # Each process writes its figures there, and whichever is asked for them adds up all of them.
+        directory = tempfile.TemporaryDirectory(prefix="gradprobe-metrics-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory.name
+        atexit.register(directory.cleanup)
     require("uvicorn", extra="service").run(
         "service.app:create_app",
         factory=True,

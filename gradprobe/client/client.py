@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from gradprobe.client.arrays import Histograms, Metrics, Series
 from gradprobe.client.errors import WaitTimeout
+from gradprobe.client.events import Event, EventKind, Source, followed
 from gradprobe.client.retries import Retries
 from gradprobe.client.transport import Document, Parameters, Transport, checked, parse
 from gradprobe.errors import ExperimentNotFound
@@ -162,6 +163,27 @@ class Client:
                     f"{experiment_id} had not ended after {timeout:g} s; it is {experiment.status} and goes on"
                 )
             time.sleep(max(0.0, poll_seconds - (time.monotonic() - looked)))
+
+    def events(
+        self,
+        experiment_id: str,
+        kinds: Iterable[EventKind] | None = None,
+        max_points: int | None = None,
+        last_event_id: str | None = None,
+        patience: float = 60.0,
+    ) -> Iterator[Event]:
+        """What happens to the experiment, as it happens, up to its end; connects again by itself.
+
+        Args:
+            experiment_id: the experiment.
+            kinds: some of `status`, `progress`, `statistics`; all by default. `end` always comes, and is the last.
+            max_points: at most so many points a `statistics` event.
+            last_event_id: the id of the last event that was read before, to go on after it.
+            patience: seconds that the server may be away before this gives up; nothing is missed meanwhile.
+        """
+        wanted = None if kinds is None else ",".join(kinds)
+        where = Source(self._transport, _path(experiment_id, "events"), {"kinds": wanted, "max_points": max_points})
+        return followed(where, last_event_id, patience)
 
     def cancel(self, experiment_id: str) -> Experiment:
         """Ask an experiment to stop; one that has ended stays as it is."""

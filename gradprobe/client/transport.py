@@ -3,7 +3,8 @@
 import itertools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self, TypedDict, TypeVar, Unpack
@@ -17,6 +18,7 @@ from gradprobe.resources import Problem
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _EXCERPT = 120
+_LONGEST_SILENCE = 90.0  # seconds; a server breaks a stream's silence at least every 60
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PATIENT = Retries()
 
@@ -142,6 +144,19 @@ class Transport:
             f"No server answers at {self.url} ({_reason(error)}); start one with `gradprobe up`, "
             "or say where one runs with --url or GRADPROBE_URL"
         )
+
+    @contextmanager
+    def stream(self, path: str, parameters: Parameters, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """GET an answer that comes bit by bit; raises what `send` does, also while it is read."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        timeout = httpx.Timeout(self.timeout, read=max(self.timeout, _LONGEST_SILENCE))
+        try:
+            with self._http.stream("GET", path, params=given, headers=headers, timeout=timeout) as answer:
+                if not answer.is_success:
+                    answer.read()
+                yield checked(answer)
+        except httpx.RequestError as error:
+            raise ServerUnreachable(f"{self.url} is gone ({_reason(error)}); see whether it still runs") from error
 
     def close(self) -> None:
         """Close the connections."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gradprobe.parts.model import NonNegative, Positive, SpecModel, named
+from gradprobe.parts.model import NonNegative, Positive, SpecModel, named, told_apart_by
 
 
 class NormalBias(SpecModel):
@@ -33,7 +33,7 @@ class ScaledInitialization(SpecModel):
     bias: Bias = 0.0
 
 
-class NormalInitialization(SpecModel):
+class NormalInitialization(SpecModel, json_schema_extra=told_apart_by("name")):
     """Weights drawn from N(0, std²)."""
 
     name: Literal["normal"] = "normal"
@@ -41,7 +41,7 @@ class NormalInitialization(SpecModel):
     bias: Bias = 0.0
 
 
-class UniformInitialization(SpecModel):
+class UniformInitialization(SpecModel, json_schema_extra=told_apart_by("name")):
     """Weights drawn from U(−bound, bound)."""
 
     name: Literal["uniform"] = "uniform"
@@ -49,14 +49,14 @@ class UniformInitialization(SpecModel):
     bias: Bias = 0.0
 
 
-class ZeroInitialization(SpecModel):
+class ZeroInitialization(SpecModel, json_schema_extra=told_apart_by("name")):
     """All weights zero: only the output layer's bias gets a gradient."""
 
     name: Literal["zeros"] = "zeros"
     bias: Bias = 0.0
 
 
-class TorchInitialization(SpecModel):
+class TorchInitialization(SpecModel, json_schema_extra=told_apart_by("name")):
     """What torch's layers do by themselves: weights and biases from U(−1/√fan_in, 1/√fan_in)."""
 
     name: Literal["torch_default"] = "torch_default"

@@ -1,8 +1,9 @@
 """What every part of a spec is built from."""
 
-from typing import Annotated, Any, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Positive = Annotated[float, Field(gt=0.0, le=1e6)]
@@ -14,16 +15,43 @@ class SpecModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_whole_numbers(cls, values: Any) -> Any:
+        """JSON has one kind of number, and to its schemas 100.0 and 1e2 are integers."""
+        if not isinstance(values, dict):
+            return values
+        whole = {
+            name: int(value)
+            for name, field in cls.model_fields.items()
+            if field.annotation is int and isinstance(value := values.get(name), float) and value.is_integer()
+        }
+        return {**values, **whole} if whole else values
+
+
+def told_apart_by(field: str) -> Callable[[dict[str, Any]], None]:
+    """For the JSON schema of a union's member: the field that says which it is has to be given.
+
+    Its default is there for Python alone, where the class says which it is.
+    """
+
+    def require(schema: dict[str, Any]) -> None:
+        schema["required"] = [field, *schema.get("required", [])]
+
+    return require
+
 
 def named(default: str, form: Any) -> BeforeValidator:
     """A bare string stands for the object of that name with its defaults; an object without a name is `default`'s."""
+    members = get_args(get_args(form)[0]) if get_args(form) else (form,)
+    names = tuple(name for member in members for name in get_args(member.model_fields["name"].annotation))
 
     def expand(value: Any) -> Any:
         if isinstance(value, str):
             return {"name": value}
         return {"name": default, **value} if isinstance(value, dict) else value
 
-    return BeforeValidator(expand, json_schema_input_type=str | form)
+    return BeforeValidator(expand, json_schema_input_type=Literal[names] | form)
 
 
 def refuse(place: tuple[str, ...], value: Any, code: str, message: str, **context: Any) -> NoReturn:

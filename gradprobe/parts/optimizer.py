@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from gradprobe.parts.model import Positive, SpecModel, named
+from gradprobe.parts.model import Positive, SpecModel, named, told_apart_by
 
 
 class ConstantSchedule(SpecModel):
@@ -14,14 +14,14 @@ class ConstantSchedule(SpecModel):
     name: Literal["constant"] = "constant"
 
 
-class CosineSchedule(SpecModel):
+class CosineSchedule(SpecModel, json_schema_extra=told_apart_by("name")):
     """Half a cosine from the learning rate down to `final_factor` of it at the last iteration."""
 
     name: Literal["cosine"] = "cosine"
     final_factor: float = Field(default=0.0, ge=0.0, le=1.0)
 
 
-class StepSchedule(SpecModel):
+class StepSchedule(SpecModel, json_schema_extra=told_apart_by("name")):
     """Multiplied by `factor` after every `every` iterations."""
 
     name: Literal["step"] = "step"
@@ -29,7 +29,7 @@ class StepSchedule(SpecModel):
     factor: float = Field(default=0.1, gt=0.0, le=1.0)
 
 
-class LinearWarmUpSchedule(SpecModel):
+class LinearWarmUpSchedule(SpecModel, json_schema_extra=told_apart_by("name")):
     """Grows linearly over the first `iterations`: 1/iterations of the learning rate, 2/iterations, …, all of it."""
 
     name: Literal["linear_warmup"] = "linear_warmup"
@@ -57,7 +57,7 @@ class AdaptiveOptimizer(OptimizerModel):
     name: Literal["adam", "adamw", "rmsprop"] = "adam"
 
 
-class SGD(OptimizerModel):
+class SGD(OptimizerModel, json_schema_extra=told_apart_by("name")):
     """Stochastic gradient descent; `nesterov` needs a momentum."""
 
     name: Literal["sgd"] = "sgd"
@@ -75,14 +75,14 @@ AnyOptimizer = Annotated[AdaptiveOptimizer | SGD, Field(discriminator="name")]
 Optimizer = Annotated[AnyOptimizer, named("adam", AnyOptimizer)]
 
 
-class NormClipping(SpecModel):
+class NormClipping(SpecModel, json_schema_extra=told_apart_by("kind")):
     """Scale all gradients so that their global norm is at most `max_norm`."""
 
     kind: Literal["norm"] = "norm"
     max_norm: Positive = 1.0
 
 
-class ValueClipping(SpecModel):
+class ValueClipping(SpecModel, json_schema_extra=told_apart_by("kind")):
     """Clamp each gradient element to ±`max_value`."""
 
     kind: Literal["value"] = "value"

@@ -52,7 +52,9 @@ class Database:
                 max_overflow=0,
                 pool_pre_ping=True,
                 pool_timeout=_CONNECT_SECONDS,
-                connect_args={"connect_timeout": _CONNECT_SECONDS},
+                # Not prepared: a plan that is kept serves every value alike, and what it takes to find the one
+                # queued experiment of a tag is not what it takes to find the many that ended.
+                connect_args={"connect_timeout": _CONNECT_SECONDS, "prepare_threshold": None},
             )
             # By default each statement sees a state of its own. The pool is the writer's.
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)

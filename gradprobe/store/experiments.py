@@ -6,6 +6,7 @@ Every function takes a connection inside a transaction that its caller opened an
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any, Self
 
 from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
@@ -46,7 +47,7 @@ class Record:
     notes: str | None
     tags: dict[str, str]
     spec: dict[str, Any]
-    layers: list[Layer]
+    layers: tuple[Layer, ...]
     status: Status
     verdict: str | None
     iteration: int
@@ -65,18 +66,27 @@ class Record:
 
     @classmethod
     def from_row(cls, row: Row[Any], tags_of: dict[str, str]) -> Self:
-        """From a row of the table and its tags."""
-        values = dict(row._mapping)
+        """From a row of `_RECORDS` and its tags."""
+        values = dict(zip(_COLUMNS, row, strict=True))
         for document in ("spec", "result", "error", "provenance"):
             values[document] = json.loads(values[document]) if values[document] is not None else None
         values |= {
             "status": Status(values["status"]),
-            "layers": [
-                Layer(name, tuple(weight), tuple(output)) for name, weight, output in json.loads(values["layers"])
-            ],
+            "layers": _layers(values["layers"]),
             "tags": tags_of,
         }
-        return cls(**{column.name: values[column.name] for column in fields(cls)})
+        return cls(**values)
+
+
+_COLUMNS = tuple(column.name for column in fields(Record) if column.name != "tags")
+#: What `Record.from_row` takes.
+_RECORDS = select(*(experiments.c[name] for name in _COLUMNS))
+
+
+@lru_cache(maxsize=512)
+def _layers(text: str) -> tuple[Layer, ...]:
+    """Most experiments of a list have one network: its layers are parsed once."""
+    return tuple(Layer(name, tuple(weight), tuple(output)) for name, weight, output in json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,7 @@ def create(
         "schema_version": SCHEMA_VERSION,
         "row_version": 1,
         "name": spec.name,
+        "folded_name": folded(spec.name),
         "spec": spec.model_dump_json(),
         "layers": json.dumps(layers),
         "status": Status.QUEUED,
@@ -138,7 +149,7 @@ def create(
 def get(connection: Connection, identifier: str) -> Record:
     """Read one; raises ExperimentNotFound."""
     if is_experiment_id(identifier):
-        row = connection.execute(select(experiments).where(experiments.c.id == identifier)).one_or_none()
+        row = connection.execute(_RECORDS.where(experiments.c.id == identifier)).one_or_none()
         if row is not None:
             return _with_tags(connection, [row])[0]
     raise _not_found(identifier)
@@ -180,20 +191,22 @@ def page(connection: Connection, filters: Filters, before: str | None, limit: in
     """Up to `limit` experiments, newest first, older than the id `before`."""
     if filters.hold_nul:
         return []
-    query = select(experiments).order_by(experiments.c.id.desc()).limit(limit)
+    # Which they are is found in indexes alone; the rows are many times wider, and only those of the page are read.
+    chosen = select(experiments.c.id).order_by(experiments.c.id.desc()).limit(limit)
     if before is not None:
-        query = query.where(experiments.c.id < before)
+        chosen = chosen.where(experiments.c.id < before)
     if filters.owner is not None:
-        query = query.where(experiments.c.owner == filters.owner)
+        chosen = chosen.where(experiments.c.owner == filters.owner)
     if filters.status is not None:
-        query = query.where(experiments.c.status == filters.status)
+        chosen = chosen.where(experiments.c.status == filters.status)
     if filters.verdict is not None:
-        query = query.where(experiments.c.verdict == filters.verdict)
+        chosen = chosen.where(experiments.c.verdict == filters.verdict)
     if filters.name is not None:
-        query = query.where(experiments.c.name.icontains(filters.name, autoescape=True))
+        chosen = chosen.where(experiments.c.folded_name.contains(folded(filters.name), autoescape=True))
     for key, value in filters.tags.items():
         tagged = select(tags.c.experiment_id).where(tags.c.key == key, tags.c.value == value)
-        query = query.where(experiments.c.id.in_(tagged))
+        chosen = chosen.where(experiments.c.id.in_(tagged))
+    query = _RECORDS.where(experiments.c.id.in_(chosen)).order_by(experiments.c.id.desc())
     return _with_tags(connection, connection.execute(query).all())
 
 
@@ -201,6 +214,8 @@ def change(connection: Connection, identifier: str, changes: Mapping[str, Any]) 
     """Set any of name, notes, tags; raises ExperimentNotFound."""
     get(connection, identifier)
     columns = {name: value for name, value in changes.items() if name in ("name", "notes")}
+    if "name" in columns:
+        columns["folded_name"] = folded(columns["name"])
     connection.execute(_touch(identifier).values(columns))
     if "tags" in changes:
         connection.execute(delete(tags).where(tags.c.experiment_id == identifier))
@@ -272,12 +287,16 @@ def waiting(connection: Connection, resend_seconds: float, limit: int = 1000) ->
     """Queued ones without a message, or whose message is older than `resend_seconds`; most urgent first."""
     sent = experiments.c.message_sent_at
     rows = connection.execute(
-        select(experiments)
-        .where(experiments.c.status == Status.QUEUED, or_(sent.is_(None), sent < now() - resend_seconds))
+        _RECORDS.where(experiments.c.status == Status.QUEUED, or_(sent.is_(None), sent < now() - resend_seconds))
         .order_by(experiments.c.priority.desc(), experiments.c.id)
         .limit(limit)
     ).all()
     return [Record.from_row(row, {}) for row in rows]
+
+
+def folded(name: str | None) -> str | None:
+    """A name as it is searched. Python's folding, because SQLite's own knows ASCII alone."""
+    return None if name is None else name.casefold()
 
 
 def _not_found(identifier: str) -> ExperimentNotFound:

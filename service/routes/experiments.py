@@ -94,7 +94,14 @@ def list_experiments(
     service: ServiceDependency,
     filters: FiltersDependency,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[
+        str | None,
+        Query(
+            max_length=500,
+            json_schema_extra={"pattern": r"^[A-Za-z0-9_-]+$"},
+            description="`next_cursor` of the page before.",
+        ),
+    ] = None,
 ) -> Response:
     """Experiments, newest first."""
     before = decode_cursor(cursor, filters) if cursor is not None else None
@@ -121,13 +128,13 @@ async def read_experiment(
     """One experiment. With `wait` the answer comes when its status changes, or after so many seconds."""
     # `async`, so that a client who waits holds no thread; each look at the database is a short one in the pool.
     deadline = time.monotonic() + wait
-    record = await run_in_threadpool(_read, service, experiment_id)
+    record = await read_record(service, experiment_id)
     first = record.status
     while record.status == first and not first.ended and (left := deadline - time.monotonic()) > 0:
         await anyio.sleep(min(_LOOK_SECONDS, left))
         if service.stopping.is_set() or await request.is_disconnected():
             break
-        record = await run_in_threadpool(_read, service, experiment_id)
+        record = await read_record(service, experiment_id)
     return experiment_response(request, record)
 
 
@@ -194,6 +201,11 @@ def delete_experiment(experiment_id: ExperimentId, service: ServiceDependency, v
     with service.database.write() as connection:
         experiments.require_version(connection, experiment_id, versions)
         experiments.remove(connection, experiment_id)
+
+
+async def read_record(service: Service, experiment_id: str) -> Record:
+    """One experiment, read in the pool of threads; raises ExperimentNotFound."""
+    return await run_in_threadpool(_read, service, experiment_id)
 
 
 def _read(service: Service, experiment_id: str) -> Record:

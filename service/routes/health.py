@@ -4,11 +4,13 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from gradprobe import __version__
 from gradprobe.errors import DatabaseUnavailable, GradprobeError
 from gradprobe.resources import Readiness
 from gradprobe.store.migrate import require_head
+from service import metrics
 from service.dependencies import Service, ServiceDependency
 from service.parsing import Route
 from service.problems import RETRY_SECONDS, documented
@@ -44,6 +46,16 @@ def ready(service: ServiceDependency) -> Response:
         headers = {"Retry-After": str(RETRY_SECONDS)}
         return json_response({"status": "unavailable", "checks": checks}, HTTPStatus.SERVICE_UNAVAILABLE, headers)
     return json_response({"status": "ready" if checks["broker"] == "ok" else "degraded", "checks": checks})
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={**documented(), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def read_figures(service: ServiceDependency) -> Response:
+    """Figures for Prometheus: experiments by status, the queue's age, lost workers, requests and their times."""
+    return Response(metrics.exposition(service.database), media_type=metrics.MEDIA_TYPE)
 
 
 def _database_checks(service: Service) -> dict[str, str]:

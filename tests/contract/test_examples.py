@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from httpx_sse import EventSource
 from jsonschema import Draft202012Validator
 
 from gradprobe.settings import Settings
@@ -16,6 +17,16 @@ from tests.contract.matching import differences
 from tests.integration.service.serving import serving
 
 FOLDER = Path(__file__).parents[2] / "openapi"
+EVENTS = "text/event-stream"
+SCHEMAS = {
+    event: {"$ref": f"#/components/schemas/{schema}"}
+    for event, schema in {
+        "status": "StatusEvent",
+        "progress": "ProgressEvent",
+        "statistics": "StatisticsEvent",
+        "end": "Experiment",
+    }.items()
+}
 FILES = sorted((FOLDER / "examples").glob("*.json"))
 
 
@@ -57,6 +68,17 @@ def violations(document: dict[str, Any], schema: dict[str, Any], instance: Any) 
     return [error.message for error in Draft202012Validator(whole).iter_errors(instance)]
 
 
+def body_of(response: httpx.Response) -> Any:
+    """The document; of a stream its events, without what only tells when to connect again."""
+    if not response.headers["content-type"].startswith(EVENTS):
+        return response.json()
+    return [
+        {"event": event.event, "id": event.id, "data": event.json()}
+        for event in EventSource(response).iter_sse()
+        if event.data
+    ]
+
+
 def undocumented(document: dict[str, Any], response: httpx.Response) -> list[str]:
     """What the OpenAPI document does not say of this answer."""
     request = response.request
@@ -69,10 +91,18 @@ def undocumented(document: dict[str, Any], response: httpx.Response) -> list[str
         return [f"{request.method} {request.url.path} can't answer {response.status_code}"]
     if not response.content:
         return ["a body is declared, none came"] if "content" in answer else []
-    declared = answer["content"].get(response.headers["content-type"])
+    media_type = response.headers["content-type"].partition(";")[0]
+    declared = answer["content"].get(media_type)
     if declared is None:
-        return [f"{response.headers['content-type']} is not declared"]
-    found = violations(document, declared["schema"], response.json())
+        return [f"{media_type} is not declared"]
+    if media_type == EVENTS:
+        return [
+            message
+            for event in body_of(response)
+            for message in violations(document, SCHEMAS[event["event"]], event["data"])
+        ]
+    told = response.text if media_type == "text/plain" else response.json()
+    found = violations(document, declared["schema"], told)
     if response.is_success and request.content:
         body = described["requestBody"]["content"]["application/json"]["schema"]
         found += violations(document, body, json.loads(request.content))
@@ -92,7 +122,7 @@ def test_every_example_is_what_the_service_answers(client: httpx.Client, documen
         for name, value in expected.get("headers", {}).items():
             assert not list(differences(value, response.headers.get(name), name)), path.name
         if "body" in expected:
-            assert not list(differences(expected["body"], response.json())), path.name
+            assert not list(differences(expected["body"], body_of(response))), path.name
         assert not undocumented(document, response), path.name
 
 

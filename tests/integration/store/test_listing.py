@@ -1,9 +1,13 @@
 """Lists: newest first, in pages that neither skip nor repeat, narrowed by every kind of filter."""
 
+from typing import Any
+
 import pytest
+from sqlalchemy import event
 
 from gradprobe.state import Status
 from gradprobe.store import experiments
+from gradprobe.store.database import Database
 from gradprobe.store.experiments import Filters
 from tests.integration.store.transactions import Store
 
@@ -103,3 +107,45 @@ def test_filters_hold_together_and_across_pages(store: Store) -> None:
     first = store.read(experiments.page, filters, None, 3)
     second = store.read(experiments.page, filters, first[-1].id, 3)
     assert [record.id for record in [*first, *second]] == sorted(wanted, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("stored", "searched"), [("Größe ÄÖ", "größe ä"), ("straße", "STRASSE"), ("Σίσυφος", "σίσυφοσ")]
+)
+def test_names_are_found_in_any_case_of_any_alphabet(store: Store, stored: str, searched: str) -> None:
+    wanted = store.create({"name": stored})
+    store.create({"name": "other"})
+    assert found(store, name=searched) == [stored]
+    store.write(experiments.change, wanted.id, {"name": "changed"})
+    assert found(store, name=searched) == []
+    assert found(store, name="changed") == ["changed"]
+    store.write(experiments.change, wanted.id, {"name": None})
+    assert found(store, name="changed") == []
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(),
+        Filters(status=Status.SUCCEEDED),
+        Filters(verdict="vanishing"),
+        Filters(name="sigmoid"),
+        Filters(tags={"course": "a"}),
+    ],
+)
+def test_what_a_page_holds_is_found_in_indexes_alone(sqlite_database: Database, filters: Filters) -> None:
+    """A row is twenty times as wide as what a filter looks at; SQLite says how it goes about it."""
+    statements: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    with sqlite_database.read() as connection:
+        event.listen(connection, "before_cursor_execute", note)
+        experiments.page(connection, filters, None, 10)
+        event.remove(connection, "before_cursor_execute", note)
+        statement, parameters = next(found for found in statements if "FROM experiments" in found[0])
+        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    found = [step for step in plan if "USING" in step and "(id=?)" not in step]
+    assert found, plan
+    assert all("COVERING INDEX" in step for step in found), plan

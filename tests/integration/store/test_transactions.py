@@ -139,7 +139,7 @@ def test_a_database_that_was_never_migrated(empty_database_url: str, action: Cal
 
 def test_a_column_that_is_missing_is_a_schema_out_of_date(store: Store) -> None:
     with store.database.write() as connection:
-        connection.execute(text("ALTER TABLE experiments DROP COLUMN verdict"))
+        connection.execute(text("ALTER TABLE experiments DROP COLUMN provenance"))
     with pytest.raises(SchemaOutOfDate):
         store.create()
 

@@ -1,0 +1,146 @@
+"""Clients that post and poll while others watch: the whole stack with a worker, `python -m benchmarks.load`.
+
+Fifty clients post experiments, read them, their series and lists, as fast as they are answered but for a pause of
+`_PAUSE_SECONDS`; two hundred event streams are open all the while. One process of everything, on this machine.
+"""
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import httpx
+import numpy as np
+
+from benchmarks.results import Goal, Result, Row, Table, perform
+from gradprobe.embedded.stack import Stack
+from gradprobe.settings import Settings
+
+_PAUSE_SECONDS: Final = 1.0
+_READ_GOAL: Final = Goal("ms, p99", "≤", 250.0, "ms")
+_NO_ERROR: Final = Goal("errors", "≤", 0.0, "")
+_SPEC: Final[dict[str, Any]] = {"dataset": {"name": "synthetic"}, "training": {"iterations": 2000}}
+_POST_EVERY: Final = 20
+
+
+@dataclass(slots=True)
+class Found:
+    """Milliseconds by kind of request, and what went wrong."""
+
+    times: dict[str, list[float]] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+    events: int = 0
+    reconnects: int = 0
+    ended: int = 0
+
+    def note(self, kind: str, began: float, answer: httpx.Response | None) -> None:
+        """One request."""
+        self.times.setdefault(kind, []).append((time.perf_counter() - began) * 1e3)
+        # A full queue says so, with 429 and when to come again: that is an answer, not an error.
+        if answer is None or (answer.is_error and answer.status_code != httpx.codes.TOO_MANY_REQUESTS):
+            self.errors[kind] = self.errors.get(kind, 0) + 1
+
+
+def run(quick: bool, seconds: float = 300.0, clients: int = 50, watchers: int = 200) -> Result:
+    """The whole stack under load, for so many seconds."""
+    if quick:
+        seconds, clients, watchers = 5.0, 5, 10
+    with TemporaryDirectory(prefix="gradprobe-bench-", ignore_cleanup_errors=True) as directory:
+        settings = Settings(data_directory=Path(directory), maximum_streams=max(500, watchers))
+        with Stack(settings) as stack:
+            found = asyncio.run(_load(stack.url, seconds, clients, watchers))
+    reads = [value for kind, values in found.times.items() if kind != "post" for value in values]
+    rows = [_row(kind, values, found.errors.get(kind, 0), ()) for kind, values in sorted(found.times.items())]
+    rows.append(_row("all reads", reads, sum(found.errors.values()), (_READ_GOAL, _NO_ERROR)))
+    streams = {
+        "open": watchers,
+        "events": found.events,
+        "connected again": found.reconnects,
+        "runs seen to end": found.ended,
+    }
+    title = f"{clients} clients for {seconds:g} s, {os.cpu_count()} cores, {watchers} event streams, one worker"
+    return Result("load", [Table(title, rows), Table("event streams", [Row("watchers", dict(streams))])])
+
+
+async def _load(url: str, seconds: float, clients: int, watchers: int) -> Found:
+    found, posted, until = Found(), [], time.monotonic() + seconds
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60.0, trust_env=False) as client:
+        posted.append((await client.post("/experiments", json=_SPEC)).json()["id"])
+        watching = [asyncio.create_task(_watch(client, found, posted, number)) for number in range(watchers)]
+        await asyncio.gather(*(_use(client, found, posted, number, until) for number in range(clients)))
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+    return found
+
+
+async def _use(client: httpx.AsyncClient, found: Found, posted: list[str], number: int, until: float) -> None:
+    """One client: posts now and then, and reads what it and the others posted."""
+    asks: list[tuple[str, Callable[[str], str]]] = [
+        ("one", lambda identifier: f"/experiments/{identifier}"),
+        ("gradients", lambda identifier: f"/experiments/{identifier}/gradients?statistics=mean_abs&max_points=500"),
+        ("list", lambda _: "/experiments?status=succeeded"),
+        ("metrics", lambda identifier: f"/experiments/{identifier}/metrics?max_points=500"),
+    ]
+    turn = number
+    while time.monotonic() < until:
+        if turn % _POST_EVERY == 0:
+            answer = await _timed(found, "post", partial(client.post, "/experiments", json=_SPEC))
+            if answer is not None and answer.status_code == httpx.codes.ACCEPTED:
+                posted.append(answer.json()["id"])
+        kind, path = asks[turn % len(asks)]
+        await _timed(found, kind, partial(client.get, path(posted[-1 - turn % min(len(posted), 10)])))
+        turn += 1
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _timed(found: Found, kind: str, send: Callable[[], Any]) -> httpx.Response | None:
+    began, answer = time.perf_counter(), None
+    with suppress(httpx.HTTPError):
+        answer = await send()
+    found.note(kind, began, answer)
+    return answer
+
+
+async def _watch(client: httpx.AsyncClient, found: Found, posted: list[str], number: int) -> None:
+    """Watches one experiment after the other, each to its end."""
+    while True:
+        identifier = posted[-1 - number % len(posted)]
+        try:
+            async with client.stream("GET", f"/experiments/{identifier}/events", timeout=None) as answer:
+                if answer.is_error:
+                    found.errors["events"] = found.errors.get("events", 0) + 1
+                async for line in answer.aiter_lines():
+                    found.events += line.startswith("event: ")
+                    found.ended += line == "event: end"
+        except httpx.HTTPError:
+            found.errors["events"] = found.errors.get("events", 0) + 1
+        found.reconnects += 1
+        await asyncio.sleep(0.5)
+
+
+def _row(kind: str, milliseconds: list[float], errors: int, goals: tuple[Goal, ...]) -> Row:
+    median, high = (float(value) for value in np.percentile(milliseconds, [50, 99]))
+    figures = {"requests": len(milliseconds), "errors": errors, "ms, median": median, "ms, p99": high}
+    return Row(kind, {**figures, "ms, most": max(milliseconds)}, goals)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small and few: shows that it runs, measures nothing")
+    parser.add_argument("--seconds", type=float, default=300.0)
+    arguments = parser.parse_args()
+    perform(partial(run, seconds=arguments.seconds), arguments.quick)
+
+
+if __name__ == "__main__":
+    main()

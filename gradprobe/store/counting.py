@@ -1,0 +1,34 @@
+"""What an operator counts: the database's own figures, the same whichever process is asked."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, func, select
+
+from gradprobe.state import Status
+from gradprobe.store.tables import experiments, now
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The whole store at one moment; ages in seconds by the database's clock."""
+
+    by_status: dict[Status, int]
+    queued_by_queue: dict[str, int]
+    oldest_queued_seconds: float
+    expired_leases: int
+
+
+def count(connection: Connection) -> Counts:
+    """Count; everything but the few that wait or run is read from an index."""
+    statuses = connection.execute(select(experiments.c.status, func.count()).group_by(experiments.c.status))
+    by_status = {Status(status): int(number) for status, number in statuses}
+    waiting = experiments.c.status == Status.QUEUED
+    queues = connection.execute(select(experiments.c.queue, func.count()).where(waiting).group_by(experiments.c.queue))
+    oldest = connection.scalar(select(now() - func.min(experiments.c.created_at)).where(waiting))
+    expired = and_(experiments.c.status == Status.RUNNING, experiments.c.lease_until < now())
+    return Counts(
+        {status: by_status.get(status, 0) for status in Status},
+        {queue: int(number) for queue, number in queues},
+        max(0.0, float(oldest or 0.0)),
+        int(connection.scalar(select(func.count()).where(expired)) or 0),
+    )

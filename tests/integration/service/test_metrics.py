@@ -1,0 +1,93 @@
+"""`/metrics`: counted in the database, and the same whichever of several processes is asked."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gradprobe.settings import Settings
+from gradprobe.store.database import Database
+from tests.integration.service import measured
+from tests.integration.store.transactions import Store
+
+ROOT = Path(__file__).parents[3]
+
+
+def samples(client: httpx.Client) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and its labels' values."""
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+def test_experiments_are_counted_in_the_database(client: httpx.Client, database: Database) -> None:
+    before = samples(client)
+    assert before["gradprobe_experiments", "queued"] == 0
+    assert before["gradprobe_oldest_queued_seconds",] == 0
+    first, second, third = (str(client.post("/experiments", json={}).json()["id"]) for _ in range(3))
+    _, lease = measured.claim(database, first)
+    measured.finish(database, lease)
+    measured.claim(database, second)
+    Store(database).lose_worker(second)
+    Store(database).set(third, created_at=Store(database).clock() - 100.0)
+
+    after = samples(client)
+    assert after["gradprobe_database_up",] == 1
+    assert {status: after["gradprobe_experiments", status] for status in ("queued", "running", "succeeded")} == {
+        "queued": 1,
+        "running": 1,
+        "succeeded": 1,
+    }
+    assert after["gradprobe_queued_experiments", "any"] == 1
+    assert after["gradprobe_expired_leases",] == 1
+    assert 100 <= after["gradprobe_oldest_queued_seconds",] < 200
+
+
+def test_requests_are_counted_by_route_and_not_by_id(client: httpx.Client, experiment_id: str) -> None:
+    name = ("gradprobe_http_request_seconds_count", "GET", "/experiments/{experiment_id}/metrics", "200")
+    before = samples(client).get(name, 0)
+    client.get(f"/experiments/{experiment_id}/metrics")
+    client.get("/no/such/path")
+    found = samples(client)
+    assert found[name] == before + 1
+    assert not [labels for labels in found if experiment_id in labels]
+    assert found["gradprobe_http_request_seconds_count", "GET", "none", "404"] >= 1
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+def test_several_processes_add_up(service_settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GRADPROBE_DATABASE_URL": service_settings.database_url,
+        "GRADPROBE_REDIS_URL": service_settings.redis_url,
+        "GRADPROBE_DATA_DIRECTORY": str(service_settings.data_directory),
+    }
+    command = [sys.executable, "-m", "gradprobe", "serve", "--port", str(port), "--processes", "2"]
+    name = ("gradprobe_http_request_seconds_count", "GET", "/livez", "200")
+    with subprocess.Popen(command, env=environment, cwd=ROOT) as server:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            with httpx.Client(base_url=url, transport=httpx.HTTPTransport(retries=7), timeout=60) as client:
+                client.get("/livez")
+            for _ in range(40):  # a connection each, so that both processes get some
+                httpx.get(f"{url}/livez")
+            found = set()
+            for _ in range(8):
+                with httpx.Client(base_url=url, timeout=60) as client:
+                    found.add(samples(client)[name])
+            assert found == {41.0}
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(20)
