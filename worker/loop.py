@@ -90,10 +90,10 @@ def train(
     learner = Learner(spec, device)
     data = batches.Batches(dataset, spec.training.batch_size, spec.training.seed, device)
     run, calendar = Run(learner, data, device), Calendar(pace.checkpoint_seconds)
-    tests, metrics = Tests(learner.network, dataset, device), Metrics()
+    tests, metrics = Tests(learner.network, dataset, device, spec.recording.evaluate_every), Metrics()
     recording = _recording(spec, pace)
-    began = flushed = time.perf_counter()
-    patience = pace.first_flush_seconds
+    began = time.perf_counter()
+    flush_at = began + pace.first_flush_seconds
     with (
         randomness.dropout_from(spec.training.seed, device),
         attach(builders.taps(learner.network, spec.network), recording, learner.parameters, learner.network) as probe,
@@ -103,8 +103,7 @@ def train(
 
         def flush(iteration: int, saving: bool = False) -> None:
             measured = probe.drain()
-            block = metrics.drain(measured.steps, measured.gradient_norm)
-            losses.note(block)
+            block = losses.note(metrics.drain(measured.steps, measured.gradient_norm))
             now = time.perf_counter()
             here = Position(iteration, start.seconds + now - began, losses.last)
             sink(Chunk(iteration, measured, block, tests.drain(), run.save(here) if saving else None))
@@ -118,21 +117,23 @@ def train(
                 flush(step, saving=True)
                 raise
             started = time.perf_counter()
-            if step % spec.recording.evaluate_every == 0:
-                tests.evaluate(step)
+            tests.evaluate_if_due(step)
             images, labels = data.next()
             learned = learner.learn(step, images, labels, probe)
             now = time.perf_counter()
             if recording.statistics_at(step):
                 metrics.record(learned.loss, learned.logits, labels, learned.learning_rate, now - started)
-            if probe.full or now - flushed > patience:
+            if probe.full or now > flush_at:
                 flush(step + 1, calendar.due)
-                flushed, patience = time.perf_counter(), pace.flush_seconds
+                flush_at = time.perf_counter() + pace.flush_seconds
         seconds = start.seconds + time.perf_counter() - began
         final = tests.evaluate(spec.training.iterations)
         flush(spec.training.iterations)
-    training = evaluate(learner.network, dataset.train_images.to(device), dataset.train_labels.to(device))
-    return Outcome(losses.mean, final, training, seconds)
+    return Outcome(losses.mean, final, _over_training_set(learner.network, dataset, device), seconds)
+
+
+def _over_training_set(network: Classifier, dataset: Dataset, device: torch.device) -> Evaluation:
+    return evaluate(network, dataset.train_images.to(device), dataset.train_labels.to(device))
 
 
 def _recording(spec: Spec, pace: Pace) -> Recording:
@@ -143,11 +144,17 @@ def _recording(spec: Spec, pace: Pace) -> Recording:
 class Tests:
     """The test set's figures since the last drain."""
 
-    def __init__(self, network: Classifier, dataset: Dataset, device: torch.device) -> None:
+    def __init__(self, network: Classifier, dataset: Dataset, device: torch.device, every: int) -> None:
         self._network = network
+        self._every = every
         self._test = dataset.test_images.to(device), dataset.test_labels.to(device)
         self._steps: list[int] = []
         self._values: list[Evaluation] = []
+
+    def evaluate_if_due(self, step: int) -> None:
+        """Evaluate before every so many steps."""
+        if step % self._every == 0:
+            self.evaluate(step)
 
     def evaluate(self, step: int) -> Evaluation:
         """Evaluate the network as it is before this step, and keep the figures."""
@@ -170,9 +177,10 @@ class FinalLoss:
     def __init__(self, last: npt.NDArray[np.float32]) -> None:
         self.last = last
 
-    def note(self, metrics: StatisticsBlock) -> None:
-        """Take the losses of one block."""
+    def note(self, metrics: StatisticsBlock) -> StatisticsBlock:
+        """Take the losses of one block, and pass it on."""
         self.last = np.concatenate([self.last, metrics.values[0, 0]])[-_FINAL_LOSS_STEPS:]
+        return metrics
 
     @property
     def mean(self) -> float:
