@@ -2,8 +2,6 @@
 
 import os
 import random
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ Random = random.Random
 #: A file may not grow beyond this while the disk is full; all of the database's are larger.
 _FULL = 1024
 _SKEW_SECONDS = 300
+_FAKETIME = ("usr/lib/*", "usr/lib*", "usr/local/lib")
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class Fault:
     possible: Callable[[], bool] = lambda: True
 
 
-def _kill(child: Child) -> None:
+def kill_and_start(child: Child) -> None:
+    """SIGKILL to a process and all that it started; it is started again at once."""
     child.patience = 0.0
     for process in tree(child.pid):
         with suppress(psutil.NoSuchProcess):
@@ -57,7 +57,7 @@ def kill_pool_child(system: System, chance: Random) -> None:
 
 def kill_worker(system: System, chance: Random) -> None:
     """SIGKILL to a worker and all its processes; its supervisor starts it again."""
-    _kill(chance.choice(system.workers))
+    kill_and_start(chance.choice(system.workers))
 
 
 def stop_worker(system: System, chance: Random) -> None:
@@ -82,7 +82,7 @@ def pause_worker(system: System, chance: Random) -> None:
 
 def kill_service(system: System, _: Random) -> None:
     """SIGKILL to the API; its supervisor starts it again."""
-    _kill(system.child("API"))
+    kill_and_start(system.child("API"))
 
 
 def stop_service(system: System, _: Random) -> None:
@@ -172,14 +172,8 @@ def fill_disk(system: System, chance: Random) -> None:
 @cache
 def faketime_library() -> Path | None:
     """libfaketime, which shifts a process's clock; None where it is not installed."""
-    program = shutil.which("faketime")
-    if program is None:
-        return None
-    shown = subprocess.run(  # noqa: S603 - found on the path
-        [program, "-f", "+0s", "printenv", "LD_PRELOAD"], capture_output=True, text=True, check=False
-    )
-    path = Path(shown.stdout.strip().split(":")[0].replace("libfaketime.so", "libfaketimeMT.so"))
-    return path if path.is_file() else None
+    found = [path for place in _FAKETIME for path in sorted(Path("/").glob(f"{place}/faketime/libfaketimeMT.so.1"))]
+    return found[0] if found else None
 
 
 def skew_clock(system: System, chance: Random) -> None:
@@ -194,7 +188,7 @@ def skew_clock(system: System, chance: Random) -> None:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
     worker.environment = environment
-    _kill(worker)
+    kill_and_start(worker)
 
 
 FAULTS: Sequence[Fault] = (
