@@ -51,22 +51,29 @@ class Plan:
     seed: int
     experiments: int
     faults: int
+    iterations: int
+    only: str = ""
 
-    def schedule(self, names: str = "") -> list[Fault]:
-        """Every kind of fault as often as any other, shuffled; those whose name holds `names`."""
-        kinds = [fault for fault in of(self.database) if names in fault.name]
+    def schedule(self) -> list[Fault]:
+        """Every kind of fault as often as any other, shuffled; `only` may name some."""
+        wanted = self.only.split(";")
+        kinds = [fault for fault in of(self.database) if any(name in fault.name for name in wanted)]
         if not kinds:
-            raise SystemExit(f"no fault of {self.database} on this machine has {names!r} in its name")
+            raise SystemExit(f"no fault of {self.database} on this machine has {self.only!r} in its name")
         drawn = [kinds[number % len(kinds)] for number in range(self.faults)]
         random.Random(self.seed).shuffle(drawn)  # noqa: S311 - no secret
         return drawn
 
+    def kinds(self) -> list[str]:
+        """Which kind of experiment is posted, one after the other."""
+        return random.Random(self.seed).choices(list(specs(self.iterations)), k=self.experiments)  # noqa: S311 - no secret
 
-def run(plan: Plan, iterations: int, names: str, console: Console) -> Report:
+
+def run(plan: Plan, console: Console) -> Report:
     """The whole of it; everything it leaves behind is removed."""
     report = Report(plan.database, plan.seed, plan.experiments)
     began = time.monotonic()
-    documents = specs(iterations)
+    documents = {kind: document for kind, document in specs(plan.iterations).items() if kind in plan.kinds()}
     with tempfile.TemporaryDirectory(prefix="gradprobe-chaos-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o711)  # under root PostgreSQL runs as another user
         columns = TextColumn("{task.description:42}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -77,7 +84,7 @@ def run(plan: Plan, iterations: int, names: str, console: Console) -> Report:
             task = progress.add_task("undisturbed", total=len(documents))
             settings = running.stack.settings
             expected = references(Path(directory) / "alone", documents, settings, lambda: progress.advance(task))
-            accepted = _disturb(running, plan, documents, plan.schedule(names), report, progress)
+            accepted = _disturb(running, plan, documents, report, progress)
             report.attempts = attempts(running.database)
             report.findings = audit(running.database, accepted, expected)
     report.seconds = time.monotonic() - began
@@ -88,18 +95,17 @@ def _disturb(
     running: System,
     plan: Plan,
     documents: dict[str, dict[str, Any]],
-    schedule: list[Fault],
     report: Report,
     progress: Progress,
 ) -> dict[str, str]:
     """Submit, and do harm meanwhile. Faults start processes, which end with the thread that started them: this one."""
-    chance = random.Random(plan.seed)  # noqa: S311 - no secret
+    chance, schedule = random.Random(plan.seed), plan.schedule()  # noqa: S311 - no secret
     done: Counter[str] = Counter()
 
     def allowed() -> int:
         return _AHEAD + (plan.experiments * done.total()) // max(1, len(schedule))
 
-    submission = Submission(running.stack.url, documents, plan.experiments, plan.seed, allowed)
+    submission = Submission(running.stack.url, documents, plan.kinds(), allowed)
     submission.start()
     harm = progress.add_task("faults", total=len(schedule))
     ends = progress.add_task("experiments ended", total=plan.experiments)
@@ -159,12 +165,19 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=104)
     parser.add_argument("--seed", type=int, default=1, help="of the schedule and of what is submitted")
     parser.add_argument("--iterations", type=int, default=1200, help="of each experiment; a tenth for images")
-    parser.add_argument("--only", default="", metavar="WORDS", help="only faults with these words in their name")
+    parser.add_argument("--only", default="", metavar="NAMES", help="only these faults: parts of names, between ;")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     arguments = parser.parse_args()
     console = Console(stderr=True)
-    plan = Plan(arguments.database, arguments.seed, arguments.experiments, arguments.faults)
-    report = run(plan, arguments.iterations, arguments.only, console)
+    plan = Plan(
+        arguments.database,
+        arguments.seed,
+        arguments.experiments,
+        arguments.faults,
+        arguments.iterations,
+        arguments.only,
+    )
+    report = run(plan, console)
     show(report, Console())
     if arguments.json:
         arguments.json.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")

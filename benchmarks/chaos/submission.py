@@ -1,9 +1,8 @@
 """A client that submits experiments while the service comes and goes, and knows which of them were accepted."""
 
-import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,14 +13,14 @@ _PAUSE = 0.2
 
 
 class Submission(threading.Thread):
-    """Posts `count` experiments, each a random one of `documents`, never more than `allowed()` says.
+    """Posts one experiment of each of `kinds` in turn, never more than `allowed()` says.
 
-    `accepted`: the spec's name under the name that each was posted with. Where the answer was lost, the experiment is
-    looked for by its name before it is posted again.
+    `accepted`: the kind under the name that each was posted with. Where the answer was lost, the experiment is looked
+    for by its name before it is posted again.
     """
 
     def __init__(
-        self, url: str, documents: dict[str, dict[str, Any]], count: int, seed: int, allowed: Callable[[], int]
+        self, url: str, documents: dict[str, dict[str, Any]], kinds: Sequence[str], allowed: Callable[[], int]
     ) -> None:
         super().__init__(name="submission", daemon=True)
         self.accepted: dict[str, str] = {}
@@ -29,18 +28,16 @@ class Submission(threading.Thread):
         self.failure: ProblemError | None = None
         self._url = url
         self._documents = documents
-        self._count = count
-        self._chance = random.Random(seed)  # noqa: S311 - no secret
+        self._kinds = kinds
         self._allowed = allowed
 
     def run(self) -> None:
         """Until all are accepted."""
-        for number in range(self._count):
+        for number, kind in enumerate(self._kinds):
             while number >= self._allowed():
                 time.sleep(_PAUSE)
-            kind = self._chance.choice(list(self._documents))
             name = f"chaos {number:04d}"
-            document = {**self._documents[kind], "name": name, "queue": {"priority": self._chance.randint(0, 9)}}
+            document = {**self._documents[kind], "name": name, "queue": {"priority": number % 10}}
             while not self._post(name, document):
                 self.refused += 1
                 time.sleep(_PAUSE)
