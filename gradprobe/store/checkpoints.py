@@ -7,10 +7,13 @@ in the store then hold every recorded step before its iteration, and none after.
 import zlib
 from collections.abc import Collection
 
-from sqlalchemy import Connection, ScalarSelect, delete, insert, select
+from sqlalchemy import Connection, ScalarSelect, delete, func, insert, select
 
 from gradprobe.errors import CorruptBlock
 from gradprobe.store.tables import checkpoints, experiments, now
+
+#: PostgreSQL writes what it answers in hexadecimal, and no answer may reach a gigabyte.
+_PART = 64 * 1024 * 1024
 
 
 def save(connection: Connection, experiment_id: str, attempt: int, iteration: int, state: bytes) -> None:
@@ -25,11 +28,16 @@ def save(connection: Connection, experiment_id: str, attempt: int, iteration: in
 
 def load(connection: Connection, experiment_id: str) -> bytes | None:
     """The newest one's state; None where there is none. Raises CorruptBlock when its checksum is wrong."""
-    query = select(checkpoints.c.state, checkpoints.c.checksum).where(checkpoints.c.experiment_id == experiment_id)
+    mine = checkpoints.c.experiment_id == experiment_id
+    query = select(checkpoints.c.checksum, func.length(checkpoints.c.state).label("length")).where(mine)
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    state = bytes(row.state)
+    parts = [
+        connection.execute(select(func.substr(checkpoints.c.state, start, _PART)).where(mine)).scalar_one()
+        for start in range(1, row.length + 1, _PART)
+    ]
+    state = b"".join(parts)
     if zlib.crc32(state) != row.checksum:
         raise CorruptBlock("A checkpoint fails its checksum.")
     return state

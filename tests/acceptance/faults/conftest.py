@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -41,9 +42,9 @@ def sqlite_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture(scope="module")
-def postgresql_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    directory = tmp_path_factory.mktemp("postgresql")
-    for parent in [directory, *directory.parents][:3]:
-        Path(parent).chmod(0o755)  # under root the server runs as another user
-    with system(directory / "system", "postgresql") as running:
-        yield running
+def postgresql_system() -> Iterator[System]:
+    # Not below pytest's own directory: under root the server runs as another user, who may not enter that.
+    with TemporaryDirectory(prefix="gradprobe-faults-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o711)
+        with system(Path(directory) / "system", "postgresql") as running:
+            yield running

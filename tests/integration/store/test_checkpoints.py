@@ -55,6 +55,14 @@ def test_without_one_it_begins_anew(store: Store) -> None:
     assert reclaimed(store, lease)[0] == 0
 
 
+def test_a_large_one_is_read_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_PART", 1000)
+    lease = store.running()
+    for state in (STATE, STATE[:1000], STATE[:2000], b"x"):
+        save(store, lease, 10, state)
+        assert load(store, lease) == state
+
+
 def test_a_stale_attempt_saves_nothing(store: Store) -> None:
     lease = store.running()
     save(store, lease, 10)
