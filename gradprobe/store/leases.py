@@ -95,10 +95,12 @@ def renew(connection: Connection, lease: Lease, iteration: int | None = None) ->
 def save(connection: Connection, lease: Lease, iteration: int, state: bytes, attempts: int) -> None:
     """Keep a checkpoint: a next attempt goes on from here, and may again lose `attempts` workers.
 
-    Call it in the transaction that renewed the lease and stored what was measured before `iteration`.
+    Call it in the transaction that renewed the lease and stored what was measured before `iteration`. The lease counts
+    from the end of it: a large one takes longer to write than a lease lasts.
     """
     checkpoints.save(connection, lease.experiment_id, lease.attempt, iteration, state)
-    connection.execute(_held(lease).values(maximum_attempts=lease.attempt + attempts))
+    values = {"maximum_attempts": lease.attempt + attempts, "lease_until": now() + lease.seconds}
+    connection.execute(_held(lease).values(values))
 
 
 def note_provenance(connection: Connection, lease: Lease, provenance: Mapping[str, Any]) -> None:
@@ -152,9 +154,11 @@ def give_back(connection: Connection, lease: Lease) -> None:
 def recover(connection: Connection) -> dict[str, Status]:
     """Move on every experiment whose lease ran out: queued again, cancelled if that was asked, or failed for good.
 
-    Returns the new state of each. Ended states are never touched.
+    Returns the new state of each. Ended states are never touched, and a row that someone is writing to is left for the
+    next round: its worker lives, and may be long in writing a large checkpoint.
     """
-    lost = and_(experiments.c.status == Status.RUNNING, experiments.c.lease_until < now())
+    expired = and_(experiments.c.status == Status.RUNNING, experiments.c.lease_until < now())
+    lost = experiments.c.id.in_(select(experiments.c.id).where(expired).with_for_update(skip_locked=True))
     asked = experiments.c.cancel_requested_at.is_not(None)
     used_up = experiments.c.attempt >= experiments.c.maximum_attempts
     ended = {"finished_at": now(), "lease_until": None}

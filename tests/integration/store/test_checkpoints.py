@@ -1,5 +1,6 @@
 """Checkpoints in the store: one an experiment, as new as what was measured, gone with its end."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -130,6 +131,20 @@ def test_one_that_is_damaged_is_told(store: Store) -> None:
         connection.execute(update(table).values(state=STATE[:-1] + b"!"))
     with pytest.raises(CorruptBlock, match="checkpoint"):
         load(store, lease)
+
+
+def test_the_lease_counts_from_the_end_of_saving(store: Store) -> None:
+    """A large checkpoint takes longer to write than a lease lasts; its worker is not lost for that."""
+    lease = store.running(seconds=0.3)
+    with store.database.write() as connection:
+        leases.renew(connection, lease, 10)
+        time.sleep(0.4)
+        if not store.database.is_sqlite:  # where one writer at a time would wait for itself
+            assert store.write(leases.recover) == {}
+        leases.save(connection, lease, 10, STATE, 3)
+    assert store.write(leases.recover) == {}
+    time.sleep(0.4)
+    assert store.write(leases.recover) == {lease.experiment_id: Status.QUEUED}
 
 
 def test_progress_renews_the_number_of_workers_it_may_lose(store: Store) -> None:
