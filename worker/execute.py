@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -141,7 +142,7 @@ def _train(attempt: Attempt, spec: Spec, heartbeat: Heartbeat) -> Outcome:
             'start a worker on a machine with a GPU, or use "device": "auto".'
         )
     torch.set_num_threads(settings.threads or _threads_for(spec))
-    dataset = load(spec.dataset.name, spec.dataset.normalization, settings)
+    dataset = _dataset(spec.dataset.name, spec.dataset.normalization, settings)
     attempt.write(leases.note_provenance, _provenance(spec, dataset, device))
     flusher, resume = _begin(attempt)
     while True:
@@ -158,6 +159,10 @@ def _train(attempt: Attempt, spec: Spec, heartbeat: Heartbeat) -> Outcome:
         except CheckpointUnusable as error:
             _logger.warning("%s: its checkpoint can't be used, it begins anew: %s", attempt.record.id, error)
             flusher, resume = _begin_anew(attempt)
+
+
+# The next experiment of a warm worker mostly asks for the same; reading MNIST, or drawing images, takes a second.
+_dataset = lru_cache(maxsize=1)(load)
 
 
 def _begin(attempt: Attempt) -> tuple[Flusher, Checkpoint | None]:

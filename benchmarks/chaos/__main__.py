@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ from gradprobe.errors import DatabaseUnavailable
 #: Experiments that wait or run beyond those that the faults so far have paid for.
 _AHEAD = 8
 _LONGEST_CALM = 2.0
+_LONGEST_WAIT_SECONDS = 60.0
 #: After the last fault, everything that was accepted must end within this.
 _PATIENCE_SECONDS = 900.0
 
@@ -126,9 +128,11 @@ def _disturb(
         fault.do(running, chance)
         done[fault.name] += 1
         progress.advance(harm)
-        look()
-        while len(submission.accepted) + _AHEAD < allowed() - _AHEAD and submission.is_alive():
-            time.sleep(0.2)  # the service was away for long: let it catch up
+        # Harm is spread over all experiments: where they are slow, faults wait for them.
+        due = plan.experiments * done.total() // len(schedule) - _AHEAD
+        calm = time.monotonic() + _LONGEST_WAIT_SECONDS
+        while plan.experiments - look() < due and time.monotonic() < calm:
+            time.sleep(0.2)
     progress.update(harm, description="faults")
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while look() and time.monotonic() < deadline:
@@ -168,6 +172,8 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="NAMES", help="only these faults: parts of names, between ;")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit("stopped"))  # in order: everything that was started is ended
     console = Console(stderr=True)
     plan = Plan(
         arguments.database,

@@ -91,7 +91,7 @@ def attempt(store: Store, identifier: str, settings: Settings) -> Status | None:
 @pytest.fixture(autouse=True)
 def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the synthetic set takes a second, and there are many attempts."""
-    monkeypatch.setattr(module, "load", lambda *_: small_dataset())
+    monkeypatch.setattr(module, "_dataset", lambda *_: small_dataset())
 
 
 @pytest.fixture
