@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         default=1.0, ge=0.05, le=60.0, description="Longest time measured statistics stay unstored."
     )
     checkpoint_seconds: float = Field(
-        default=10.0,
+        default=5.0,
         ge=0.05,
         le=3600.0,
         description="How often a running experiment is saved; what a lost worker had computed since is computed again.",

@@ -25,7 +25,7 @@ def measure(seconds: float) -> dict[str, float]:
         settings = Settings(data_directory=Path(directory), datasets_directory=Settings().dataset_cache)
         with Stack(settings) as stack, Client(stack.url) as client:
             identifier = client.create(_LONG).id
-            while client.get(identifier).status != "running":
+            while client.get(identifier).progress.iteration == 0:
                 time.sleep(_LOOK_SECONDS)
             time.sleep(seconds)
             before = client.get(identifier).progress.iteration
