@@ -199,7 +199,7 @@ def probe_list(world: World) -> None:
 #: What shows that an operation on no single experiment keeps owners apart.
 PROBES: dict[str, Callable[[World], None]] = {"create_experiment": probe_create, "list_experiments": probe_list}
 #: Operations that read nothing of anybody's.
-TELLS_OF_NOBODY = {"live", "ready", "create_prediction"}
+TELLS_OF_NOBODY = {"live", "ready", "create_prediction", "read_figures"}
 
 
 @pytest.mark.parametrize("operation", OTHERS, ids=lambda operation: operation.id)
