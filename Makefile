@@ -16,7 +16,8 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts pytest openapi format test-compose fuzz bench bench-run bench-faults data clean
+.PHONY: help demo up test check lint types contracts pytest openapi format faults chaos recovery test-compose fuzz \
+  bench bench-run bench-faults data clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +47,18 @@ contracts: $(VENV)/.test
 
 pytest: $(VENV)/.test data
 	@echo "== tests"
-	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose" $(ARGUMENTS)
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults" $(ARGUMENTS)
+
+faults: $(VENV)/.test data ## Each fault by itself, on both databases: kill, pause, cut off, fill up (ten minutes)
+	@$(BIN)/python -m pytest tests/acceptance/faults $(ARGUMENTS)
+
+# The same seed gives the same faults in the same order, not at the same instant.
+chaos: $(VENV)/.test data ## 200 experiments under 104 random faults on each database, then the audit (half an hour)
+	@$(BIN)/python -m benchmarks.chaos --database sqlite $(ARGUMENTS)
+	@$(BIN)/python -m benchmarks.chaos --database postgresql $(ARGUMENTS)
+
+recovery: $(VENV)/.test data ## Kill the only worker and measure how long until the next new step (ARGUMENTS=--help)
+	@$(BIN)/python -m benchmarks.chaos.recovery $(ARGUMENTS)
 
 test-compose: $(VENV)/.test data ## Bring the compose stack up on a real Docker engine, run an experiment, take it down
 	@$(BIN)/python -m pytest tests/compose -m compose $(ARGUMENTS)

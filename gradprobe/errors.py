@@ -181,6 +181,12 @@ class ExperimentCancelled(GradprobeError):
     code = "CANCELLED"
 
 
+class TimeLimitExceeded(GradprobeError):
+    """The experiment trained for longer than this server allows; ask for fewer iterations or a smaller network."""
+
+    code = "TIME_LIMIT_EXCEEDED"
+
+
 class WorkerStopping(GradprobeError):
     """This worker was asked to stop; another one takes the experiment up."""
 

@@ -99,6 +99,15 @@ class Settings(BaseSettings):
     flush_seconds: float = Field(
         default=1.0, ge=0.05, le=60.0, description="Longest time measured statistics stay unstored."
     )
+    checkpoint_seconds: float = Field(
+        default=5.0,
+        ge=0.05,
+        le=3600.0,
+        description="How often a running experiment is saved; what a lost worker had computed since is computed again.",
+    )
+    maximum_seconds: float = Field(
+        default=86_400.0, ge=1.0, description="Longest time an experiment may train, all its attempts together."
+    )
     probe_memory_mebibytes: int = Field(default=64, ge=1, le=65536, description="Bound of the ring of gradients.")
     liveness_file: OptionalPath = Field(
         default=None, description="Touched by a worker's reconciler at every round; its age shows that it lives."

@@ -50,6 +50,7 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.DatabaseUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SchemaOutOfDate: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.WorkerStopping: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TimeLimitExceeded: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DatasetUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeviceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.KeyNotFound: HTTPStatus.NOT_FOUND,

@@ -8,6 +8,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -15,117 +17,194 @@ import torch
 
 from gradprobe.diagnosis import diagnose
 from gradprobe.errors import (
+    CorruptBlock,
     DatabaseUnavailable,
     DeviceUnavailable,
     ExperimentCancelled,
     GradprobeError,
     LeaseLost,
+    TimeLimitExceeded,
     WorkerStopping,
 )
 from gradprobe.probe import warm_up
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.state import Status
-from gradprobe.store import leases, measurements
+from gradprobe.store import checkpoints, leases, measurements
 from gradprobe.store.database import Database
 from gradprobe.store.experiments import Record
 from gradprobe.store.leases import Lease
 from gradprobe.store.reader import Reader
+from worker.checkpoint import Checkpoint, CheckpointUnusable
 from worker.data import Dataset, load
 from worker.flush import Flusher
 from worker.heartbeat import Heartbeat, beating
 from worker.loop import Chunk, Outcome, Pace, Sink, train
 from worker.network.builders import device_of
+from worker.patience import Patience
 
 _logger = logging.getLogger(__name__)
 
 #: Multiply-adds an iteration from which more than one thread pays; below it they only wait for each other.
 _THREADS_PAY_FROM = 50_000_000
-_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
-
 
 __all__ = ["execute", "stopping", "warm_up"]
 
 #: Set when this process was asked to stop; a running experiment is then given back at its next iteration.
 stopping = threading.Event()
+_patience = Patience(stopping)
 
 
 def execute(experiment_id: str, settings: Settings, database: Database) -> Status | None:
-    """Claim the experiment, train it, store how it ended; None when there was nothing to claim or the lease was lost.
+    """Claim the experiment, train it, store how it ended; None when it did not end here.
 
     Whatever goes wrong ends up in the experiment's `error`: an experiment never stays `running` for a reason that this
-    process knows.
+    process knows, unless the database is away for so long that it can't be told.
     """
+    if stopping.is_set():
+        return None  # it waits for a worker that stays
     with database.write() as connection:
         claimed = leases.claim(connection, experiment_id, _worker_name(), settings.lease_seconds)
     if claimed is None:
         _logger.info("%s: nothing to do", experiment_id)
         return None
     record, lease = claimed
-    _logger.info("%s: attempt %d begins (request %s)", experiment_id, lease.attempt, record.request_id)
+    _logger.info(
+        "%s: attempt %d begins at iteration %d (request %s)",
+        experiment_id, lease.attempt, record.iteration, record.request_id,
+    )  # fmt: skip
     try:
-        with beating(database, lease, settings.heartbeat_seconds) as heartbeat:
-            status, values = _attempt(record, lease, settings, database, heartbeat)
-        values["verdict"] = _verdict(database, record)
-        _patiently(lambda: _finish(database, lease, status, values))
-    except WorkerStopping:
-        _patiently(lambda: _give_back(database, lease))
-        _logger.info("%s: given back, this worker stops", experiment_id)
-        return None
+        return _hold(Attempt(record, lease, settings, database))
     except LeaseLost:
         _logger.warning("%s: attempt %d lost its lease and stops", experiment_id, lease.attempt)
+    except DatabaseUnavailable as error:
+        _logger.error("%s: left to the next worker, the database stayed away: %s", experiment_id, error)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One worker's try at one experiment."""
+
+    record: Record
+    lease: Lease
+    settings: Settings
+    database: Database
+
+    def write(self, action: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Do one of `leases`' actions in a transaction of its own, patiently."""
+
+        def write() -> None:
+            with self.database.write() as connection:
+                action(connection, self.lease, *arguments, **options)
+
+        _patience.do(write)
+
+
+def _hold(attempt: Attempt) -> Status | None:
+    identifier = attempt.record.id
+    try:
+        with beating(attempt.database, attempt.lease, attempt.settings.heartbeat_seconds) as heartbeat:
+            status, values = _outcome(attempt, heartbeat)
+        values["verdict"] = _verdict(attempt.database, attempt.record)
+        attempt.write(leases.finish, status, **values)
+    except WorkerStopping:
+        attempt.write(leases.give_back)
+        _logger.info("%s: given back, this worker stops", identifier)
         return None
-    _logger.info("%s: %s", experiment_id, status)
+    _logger.info("%s: %s", identifier, status)
     return status
 
 
-def _attempt(
-    record: Record, lease: Lease, settings: Settings, database: Database, heartbeat: Heartbeat
-) -> tuple[Status, dict[str, Any]]:
+def _outcome(attempt: Attempt, heartbeat: Heartbeat) -> tuple[Status, dict[str, Any]]:
+    identifier = attempt.record.id
     try:
-        outcome = _train(Spec.model_validate(record.spec), lease, settings, database, heartbeat)
-    except (LeaseLost, WorkerStopping):
+        outcome = _train(attempt, Spec.model_validate(attempt.record.spec), heartbeat)
+    except (LeaseLost, WorkerStopping, DatabaseUnavailable):
         raise
     except ExperimentCancelled:
         return Status.CANCELLED, {}
     except GradprobeError as error:
-        _logger.warning("%s: %s", record.id, error.message)
+        _logger.warning("%s: %s", identifier, error.message)
         return Status.FAILED, {"error": {"code": error.code, "message": error.message}}
     except Exception as error:
-        _logger.exception("%s: failed", record.id)
+        _logger.exception("%s: failed", identifier)
         message = f"{type(error).__name__}: {error}. The worker's log has the details."
         return Status.FAILED, {"error": {"code": GradprobeError.code, "message": message}}
-    return Status.SUCCEEDED, {"result": _result(outcome, record.iterations)}
+    return Status.SUCCEEDED, {"result": _result(outcome, attempt.record.iterations)}
 
 
-def _train(spec: Spec, lease: Lease, settings: Settings, database: Database, heartbeat: Heartbeat) -> Outcome:
-    device = device_of(spec.training.device)
+def _train(attempt: Attempt, spec: Spec, heartbeat: Heartbeat) -> Outcome:
+    settings, device = attempt.settings, device_of(spec.training.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise DeviceUnavailable(
             "The experiment asks for CUDA and this worker has none; "
             'start a worker on a machine with a GPU, or use "device": "auto".'
         )
     torch.set_num_threads(settings.threads or _threads_for(spec))
-    dataset = load(spec.dataset.name, spec.dataset.normalization, settings)
-    _patiently(lambda: _note_provenance(database, lease, _provenance(spec, dataset, device)))
-    pace = Pace(settings.flush_seconds, min(settings.flush_seconds, 0.25), settings.probe_memory_mebibytes)
+    dataset = _dataset(spec.dataset.name, spec.dataset.normalization, settings)
+    attempt.write(leases.note_provenance, _provenance(spec, dataset, device))
+    flusher, resume = _begin(attempt)
+    while True:
+        keep_going = _keeper(heartbeat, settings.maximum_seconds - (resume.position.seconds if resume else 0.0))
+        pace = Pace(
+            settings.flush_seconds,
+            min(settings.flush_seconds, 0.25),
+            settings.probe_memory_mebibytes,
+            settings.checkpoint_seconds,
+            resume,
+        )
+        try:
+            return train(spec, dataset, device, _patient(flusher), pace, keep_going)
+        except CheckpointUnusable as error:
+            _logger.warning("%s: its checkpoint can't be used, it begins anew: %s", attempt.record.id, error)
+            flusher, resume = _begin_anew(attempt)
+
+
+# The next experiment of a warm worker mostly asks for the same; reading MNIST, or drawing images, takes a second.
+_dataset = lru_cache(maxsize=1)(load)
+
+
+def _begin(attempt: Attempt) -> tuple[Flusher, Checkpoint | None]:
+    """Where the experiment's checkpoint is, or at the first iteration where there is none that can be used."""
+    flusher = Flusher(attempt.database, attempt.lease, attempt.settings.maximum_attempts)
+    if attempt.record.iteration == 0:
+        return flusher, None
+    found: list[Checkpoint | None] = []
+
+    def look() -> None:
+        with attempt.database.read() as connection:
+            state = checkpoints.load(connection, attempt.record.id)
+        found.append(Checkpoint.read(state) if state is not None else None)
+        flusher.resume(attempt.record.iteration)
+
+    try:
+        _patience.do(look)
+    except (CheckpointUnusable, CorruptBlock) as error:
+        _logger.warning("%s: its checkpoint can't be used, it begins anew: %s", attempt.record.id, error)
+        return _begin_anew(attempt)
+    if found[-1] is None or found[-1].position.step != attempt.record.iteration:
+        raise LeaseLost  # only another attempt, or an end, takes a checkpoint away
+    return flusher, found[-1]
+
+
+def _begin_anew(attempt: Attempt) -> tuple[Flusher, None]:
+    attempt.write(leases.begin_anew)
+    return Flusher(attempt.database, attempt.lease, attempt.settings.maximum_attempts), None
+
+
+def _keeper(heartbeat: Heartbeat, seconds: float) -> Callable[[], None]:
+    """Called before each iteration: raises what stops the training."""
+    deadline = time.monotonic() + seconds
 
     def keep_going() -> None:
         heartbeat.check()
         if stopping.is_set():
             raise WorkerStopping
+        if time.monotonic() > deadline:
+            raise TimeLimitExceeded
 
-    return train(spec, dataset, device, _patient(Flusher(database, lease)), pace, keep_going)
-
-
-def _note_provenance(database: Database, lease: Lease, provenance: dict[str, Any]) -> None:
-    with database.write() as connection:
-        leases.note_provenance(connection, lease, provenance)
-
-
-def _finish(database: Database, lease: Lease, status: Status, values: dict[str, Any]) -> None:
-    with database.write() as connection:
-        leases.finish(connection, lease, status, **values)
+    return keep_going
 
 
 def _verdict(database: Database, record: Record) -> str | None:
@@ -139,29 +218,14 @@ def _verdict(database: Database, record: Record) -> str | None:
         return None
 
 
-def _give_back(database: Database, lease: Lease) -> None:
-    with database.write() as connection:
-        leases.give_back(connection, lease)
-
-
 def _patient(flusher: Flusher) -> Sink:
     """Tries again while the database is away: a chunk that was not written is still in the flusher's tail."""
 
     def sink(chunk: Chunk) -> None:
         flusher.grow(chunk)
-        _patiently(lambda: flusher.write(chunk.iteration))
+        _patience.do(lambda: flusher.write(chunk.iteration, chunk.state))
 
     return sink
-
-
-def _patiently(action: Callable[[], None]) -> None:
-    for seconds in _RETRY_SECONDS:
-        try:
-            return action()
-        except DatabaseUnavailable as error:
-            _logger.warning("database away, next try in %.1f s: %s", seconds, error)
-            time.sleep(seconds)
-    return action()
 
 
 def _threads_for(spec: Spec) -> int:

@@ -1,6 +1,7 @@
 """From chunks to the database: one transaction each, fenced by the lease."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
 from sqlalchemy import Connection
 
@@ -69,12 +70,28 @@ class Tail:
     #: The first two recorded steps, as far as known: how far apart they are decides which levels are worthwhile.
     _beginning: list[int] = field(default_factory=list)
 
+    @classmethod
+    def resumed(cls, connection: Connection, experiment_id: str, tensor: Tensor, iteration: int) -> Self:
+        """As it was when everything before `iteration` was stored and nothing after; raises CorruptBlock."""
+        tail = cls()
+        statistics, counts = series.last_block(connection, experiment_id, tensor)
+        found = [block for block in (statistics, counts) if block is not None]
+        tail.last_step = max((int(block.steps[-1]) for block in found), default=0)
+        if max((len(block.steps) for block in found), default=SEALED_STEPS) < SEALED_STEPS:
+            tail.statistics, tail.counts = statistics, counts
+        tail._choose_levels(series.first_steps(connection, experiment_id, tensor, 2))
+        for level in tail.levels:
+            boundary = iteration // WIDTHS[level.level] * WIDTHS[level.level]
+            measured = series.read_statistics(connection, experiment_id, tensor, boundary, iteration)
+            level.open = measured if measured is not None and len(measured.steps) else None
+        return tail
+
     def grow(self, statistics: StatisticsBlock | None, counts: CountsBlock | None) -> None:
         """Append what was measured next."""
         if statistics is not None and len(statistics.steps):
             self.statistics = StatisticsBlock.join([self.statistics, statistics]) if self.statistics else statistics
             self.last_step = max(self.last_step, int(statistics.steps[-1]))
-            self._choose_levels(statistics)
+            self._choose_levels(statistics.steps[:2].tolist())
             for level in self.levels:
                 level.grow(statistics)
         if counts is not None and len(counts.steps):
@@ -99,10 +116,10 @@ class Tail:
             if tail.sealed:
                 tail.full = None
 
-    def _choose_levels(self, statistics: StatisticsBlock) -> None:
+    def _choose_levels(self, steps: list[int]) -> None:
         if len(self._beginning) == 2:
             return
-        self._beginning = [*self._beginning, *statistics.steps[:2].tolist()][:2]
+        self._beginning = [*self._beginning, *steps][:2]
         if len(self._beginning) == 2:
             distance = self._beginning[1] - self._beginning[0]
             self.levels = [tail for tail in self.levels if WIDTHS[tail.level] >= _WORTHWHILE_STEPS * distance]
@@ -114,7 +131,21 @@ class Flusher:
 
     database: Database
     lease: Lease
+    attempts: int = 3  # that may follow each checkpoint
     tails: dict[Tensor, Tail] = field(default_factory=dict)
+
+    def resume(self, iteration: int) -> None:
+        """Take up what is stored of the iterations before this one, and go on from there.
+
+        Raises:
+            CorruptBlock: a stored block is damaged.
+        """
+        identifier = self.lease.experiment_id
+        with self.database.read() as connection:
+            self.tails = {
+                tensor: Tail.resumed(connection, identifier, tensor, iteration)
+                for tensor in series.tensors(connection, identifier)
+            }
 
     def grow(self, chunk: Chunk) -> None:
         """Take a chunk; it is stored by the next `write`."""
@@ -128,8 +159,8 @@ class Flusher:
         for counted, counts in chunk.measured.counts.items():
             self.tails.setdefault(counted, Tail()).grow(None, counts)
 
-    def write(self, iteration: int) -> None:
-        """Store everything taken since the last write.
+    def write(self, iteration: int, state: bytes | None = None) -> None:
+        """Store everything taken since the last write, and the checkpoint where there is one.
 
         Raises:
             LeaseLost: another attempt took over; nothing was written.
@@ -140,6 +171,8 @@ class Flusher:
             cancelled = leases.renew(connection, self.lease, iteration)
             for tensor, tail in self.tails.items():
                 tail.write(connection, self.lease.experiment_id, tensor)
+            if state is not None:
+                leases.save(connection, self.lease, iteration, state, self.attempts)
         for tail in self.tails.values():
             tail.drop_sealed()
         if cancelled:

@@ -1,5 +1,6 @@
 """What learns: a network and all that turns one batch into one step of its parameters."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -51,3 +52,35 @@ class Learner:
             self._step()
         probe.collect_update()
         return Learned(loss, logits, rate)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, by name; the tensors themselves, not copies."""
+        slots = self._optimizer.state_dict()["state"]
+        return {
+            **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
+            **{
+                f"optimizer.{key}.{name}": tensor
+                for key, slot in slots.items()
+                for name, tensor in slot.items()
+                if tensor is not None
+            },
+            **{f"scaler.{name}": tensor for name, tensor in self._precision.state().items()},
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from there, before the first step. Raises KeyError or RuntimeError for another learner's state."""
+        slots: dict[int, dict[str, Tensor]] = {}
+        network, scaler = {}, {}
+        for key, tensor in state.items():
+            part, name = key.split(".", 1)
+            if part == "network":
+                network[name] = tensor
+            elif part == "optimizer":
+                index, name = name.split(".", 1)
+                slots.setdefault(int(index), {})[name] = tensor
+            else:
+                scaler[name] = tensor
+        self.network.load_state_dict(network)
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self._precision.restore(scaler)

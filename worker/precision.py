@@ -6,6 +6,7 @@ skipped (its gradients, infinite or NaN, are recorded all the same) and the scal
 it is doubled.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, optim
 
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+#: What changes of a scaler's state.
+_SCALER = {"scale": torch.float64, "_growth_tracker": torch.int64}
 
 
 class Precision:
@@ -56,3 +59,13 @@ class Precision:
         """The optimizer's step, unless scaled gradients overflowed."""
         self._scaler.step(optimizer)
         self._scaler.update()
+
+    def state(self) -> dict[str, Tensor]:
+        """The scale, a float64 [], and the steps since it changed; nothing where losses are not scaled."""
+        state = self._scaler.state_dict()
+        return {name: torch.tensor(state[name], dtype=kind) for name, kind in _SCALER.items() if state}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from there."""
+        if self.skips_steps:
+            self._scaler.load_state_dict(self._scaler.state_dict() | {name: state[name].item() for name in _SCALER})

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 INITIALIZATION, ORDER, DROPOUT = range(3)
 
@@ -30,3 +30,16 @@ def dropout_from(seed: int, device: torch.device) -> Iterator[None]:
         else:
             torch.default_generator.manual_seed(_seed(seed, DROPOUT))
         yield
+
+
+def dropout_state(device: torch.device) -> Tensor:
+    """Where dropout's random numbers are; uint8, of the device's own length."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_dropout_state(device: torch.device, state: Tensor) -> None:
+    """Go on from there, within `dropout_from`. Raises RuntimeError for another kind of device's."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)

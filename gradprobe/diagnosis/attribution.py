@@ -41,6 +41,7 @@ PARTS: Final[tuple[Cause, ...]] = (
 _SATURATION_DECIDES: Final = 0.05  # slopes below it count as saturated, see `statistics.SATURATION`
 #: A quarter: the square of the slope that halves a signal wherever it is; sigmoid's largest is 1/16.
 _FLAT: Final = 0.25
+_LIKELY: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,16 @@ def detail_of(measured: Measurements, cause: Cause, column: int, lost: float) ->
         scale = float(np.median(measured.weight_scale[1:, column]))
         return "too_small" if scale < usual_weight(measured.spec.network.activation) else "too_large"
     return ""
+
+
+def born_dead_by_chance(measured: Measurements) -> bool:
+    """Whether layers are so narrow that chance alone kills a whole one in more than one network of a hundred.
+
+    A ReLU layer of n units without biases is born dead with a probability of up to 2⁻ⁿ (Lu et al. 2019).
+    """
+    network = measured.spec.network
+    biased = any(here.drawn.bias_mean < 0 for here in measured.passage.forward)
+    return not biased and 1.0 - (1.0 - 2.0**-network.width) ** (network.depth - 1) > _LIKELY
 
 
 def null_band(measured: Measurements) -> Floats:

@@ -4,13 +4,14 @@ Judged on δ and never on the weights' gradients: in a ReLU network without bias
 the initialization, because activations shrink forwards exactly as δ shrinks backwards.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from gradprobe.diagnosis.attribution import attribute, detail_of, null_band
+from gradprobe.diagnosis.attribution import attribute, born_dead_by_chance, detail_of, null_band
 from gradprobe.diagnosis.findings import Cause, Finding, Phase, Severity
 from gradprobe.diagnosis.measurements import Flags, Floats, Measurements, spells, window_means, windows
 from gradprobe.diagnosis.thresholds import Thresholds
@@ -23,7 +24,8 @@ _CRITICAL_AT: Final = 2.0  # times the limit: a second trainable depth is lost
 class Profile:
     """ln‖δ_l‖² − ln‖δ_N‖² as it bears on learning, [L, S], what theory expects of it, [L], and one deviation, [L].
 
-    Behind a normalization δ is told per deviation of z (σ_z δ), because the scale of z has no effect there.
+    Behind a normalization δ is told per deviation of z (σ_z δ), because the scale of z has no effect there. Of images
+    the mean over positions before the output layer is undone: it shares δ out among them, and hides nothing.
     """
 
     measured: Floats
@@ -39,6 +41,9 @@ def profile_of(measured: Measurements) -> Profile | None:
         return None
     shifts = np.array([band.shift(beta) for beta in band.betas(measured.spec.network.layers)])
     expected = np.array([layer.log_delta_ratio for layer in measured.prediction.layers]) + shifts
+    positions = np.full(len(log_delta), math.log(math.prod(measured.spec.network.layers[-2].output_shape[1:])))
+    positions[-1] = 0.0
+    log_delta, expected = log_delta + positions[:, None], expected + positions
     deviation, normalized = null_band(measured), measured.spec.network.normalization != "none"
     if not normalized:
         return Profile(log_delta, expected, deviation, normalized)
@@ -186,7 +191,10 @@ def _cause(
     if found is None:
         return "unknown", ""
     cause = found.dominant(layer, vanishing)
-    return cause, detail_of(measured, cause, column, thresholds.lost)
+    detail = detail_of(measured, cause, column, thresholds.lost)
+    if detail == "dead_units" and born_dead_by_chance(measured):
+        return "width", detail
+    return cause, detail
 
 
 def _severity(efolds: float, thresholds: Thresholds) -> Severity:

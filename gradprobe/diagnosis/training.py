@@ -12,14 +12,19 @@ from gradprobe.diagnosis.progress import GUESS, best_share, learned_share, smoot
 from gradprobe.diagnosis.rates import early_path, paths
 from gradprobe.diagnosis.thresholds import Thresholds
 
+_ERRORS: Final = 3.0
 _SWINGS: Final = 3
 _EVALUATIONS: Final = 4
 
 
 def stalled(measured: Measurements, thresholds: Thresholds, known: Sequence[Finding]) -> Iterator[Finding]:
-    """The loss never gets below a guess by more than chance, and why, as far as the other findings tell."""
+    """The loss never gets well below a guess, and is not on its way there; why, as far as the other findings tell."""
     loss, steps = smoothed_loss(measured), measured.steps()
-    if len(steps) < thresholds.patience or best_share(measured) >= thresholds.learned:
+    if (
+        len(steps) < thresholds.patience
+        or best_share(measured) >= thresholds.learned
+        or _is_on_its_way(measured, thresholds)
+    ):
         return
     cause, detail = _why(measured, thresholds, known)
     evidence = {"learned": learned_share(measured), "threshold": thresholds.learned, "loss": loss[-1], "guess": GUESS}
@@ -28,6 +33,22 @@ def stalled(measured: Measurements, thresholds: Thresholds, known: Sequence[Find
         f"After {len(steps):,} recorded steps the loss is {loss[-1]:.3g}, no better than a guess ({GUESS:.3f}).",
         detail, (), {}, evidence,
     )  # fmt: skip
+
+
+def _is_on_its_way(measured: Measurements, thresholds: Thresholds) -> bool:
+    """Whether the last quarter lies below the third by more than chance, and so far that more of it would be learning.
+
+    By more than three standard errors; and as much again in each quarter to come, of the plan or at least as many steps
+    as there were, would bring the loss below that of a guess by the share that counts as learned.
+    """
+    loss, steps = measured.loss, measured.steps()
+    third, last = loss[len(loss) // 2 : -len(loss) // 4], loss[-len(loss) // 4 :]
+    if not (np.isfinite(third).all() and np.isfinite(last).all()):
+        return False
+    error = np.sqrt(third.var() / len(third) + last.var() / len(last))
+    fall = third.mean() - last.mean()
+    quarters = 4.0 * max(1.0, (measured.spec.training.iterations - steps[-1]) / (steps[-1] + 1))
+    return bool(fall > _ERRORS * error and last.mean() - quarters * fall < (1.0 - thresholds.learned) * GUESS)
 
 
 def _why(measured: Measurements, thresholds: Thresholds, known: Sequence[Finding]) -> tuple[Cause, str]:

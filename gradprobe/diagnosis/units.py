@@ -6,15 +6,17 @@ from typing import Final
 
 import numpy as np
 
+from gradprobe.diagnosis.attribution import born_dead_by_chance
 from gradprobe.diagnosis.findings import Cause, Finding, Phase, Severity
 from gradprobe.diagnosis.measurements import Flags, Floats, Integers, Measurements, spells, window_means, windows
+from gradprobe.diagnosis.progress import learned_share
 from gradprobe.diagnosis.rates import early_path
 from gradprobe.diagnosis.thresholds import Thresholds
 from gradprobe.theory.weights import usual_weight
 
 #: Activations that are exactly zero where they pass nothing: there half of the elements should be.
 _RECTIFIERS: Final = ("relu", "leaky_relu", "prelu", "identity")
-_LIKELY: Final = 0.01
+_LEARNS: Final = 0.5
 _KINDS: Final = {"dying_units": "dead_fraction", "saturation": "saturated_fraction"}
 
 
@@ -31,6 +33,9 @@ def in_training(measured: Measurements, thresholds: Thresholds) -> Iterator[Find
     for rule, (shares, limits) in _judged(measured, thresholds).items():
         steps = measured.steps("activations")
         if len(steps) < thresholds.patience or (steps[0] == 0 and (shares[:, 0] > limits).any()):
+            continue
+        # A net that learns with saturated units has lost nothing by them; a dead unit is lost for good.
+        if rule == "saturation" and learned_share(measured) >= _LEARNS:
             continue
         if _longest(shares, limits, windows(len(steps))) is not None:
             cause = _trained_cause(measured, thresholds)
@@ -111,14 +116,8 @@ def _finding(
 
 
 def _initial_cause(measured: Measurements, rule: str) -> tuple[Cause, str]:
-    """Chance in narrow layers; weights of more than twice the usual scale; else it is the bias.
-
-    A ReLU layer of n units without biases is born dead with a probability of up to 2⁻ⁿ (Lu et al. 2019).
-    """
-    network = measured.spec.network
-    biased = any(here.drawn.bias_mean < 0 for here in measured.passage.forward)
-    born_dead = 1.0 - (1.0 - 2.0**-network.width) ** (network.depth - 1)
-    if rule == "dying_units" and not biased and born_dead > _LIKELY:
+    """Chance in narrow layers; weights of more than twice the usual scale; else it is the bias."""
+    if rule == "dying_units" and born_dead_by_chance(measured):
         return "width", "dead_units"
     scales = measured.weight_scale
     usual = usual_weight(measured.spec.network.activation)
@@ -130,4 +129,4 @@ def _initial_cause(measured: Measurements, rule: str) -> tuple[Cause, str]:
 def _trained_cause(measured: Measurements, thresholds: Thresholds) -> Cause:
     if early_path(measured) > thresholds.rewritten:
         return "learning_rate_too_high"
-    return "activation_derivative"
+    return "width" if born_dead_by_chance(measured) else "activation_derivative"

@@ -29,6 +29,16 @@ _SQLITE_FAULTS = {
     sqlite3.SQLITE_NOTADB: "The database's file is no SQLite database; choose another.",
 }
 
+#: The same for PostgreSQL's, by SQLSTATE.
+_POSTGRESQL_FAULTS = {
+    "53100": "The disk that holds the database is full; make room and try again.",
+    "53300": "The database takes no more connections; raise max_connections or lower GRADPROBE_DATABASE_POOL.",
+    "25006": "The database is read-only (a standby, perhaps); point the service and the workers at the primary.",
+}
+#: A connection whose other side fell silent (a partition, a host that lost power) is given up after about so long,
+#: and not after the operating system's quarter of an hour. Both are counted by the kernel, whatever the server does.
+_SILENT = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 15_000}
+
 _BUSY_SECONDS = 10.0
 _CONNECT_SECONDS = 5
 
@@ -54,7 +64,7 @@ class Database:
                 pool_timeout=_CONNECT_SECONDS,
                 # Not prepared: a plan that is kept serves every value alike, and what it takes to find the one
                 # queued experiment of a tag is not what it takes to find the many that ended.
-                connect_args={"connect_timeout": _CONNECT_SECONDS, "prepare_threshold": None},
+                connect_args={"connect_timeout": _CONNECT_SECONDS, "prepare_threshold": None, **_SILENT},
             )
             # By default each statement sees a state of its own. The pool is the writer's.
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -131,6 +141,9 @@ def _of_sqlite(error: sqlite3.Error) -> GradprobeError | None:
 
 
 def _of_postgresql(error: DBAPIError) -> GradprobeError | None:
-    if getattr(error.orig, "sqlstate", None) in _POSTGRESQL_SCHEMA:
+    state = getattr(error.orig, "sqlstate", None)
+    if state in _POSTGRESQL_SCHEMA:
         return SchemaOutOfDate()
+    if state in _POSTGRESQL_FAULTS:
+        return DatabaseUnavailable(_POSTGRESQL_FAULTS[state])
     return DatabaseUnavailable() if isinstance(error, OperationalError | InterfaceError) else None

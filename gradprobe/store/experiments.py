@@ -16,6 +16,7 @@ from gradprobe.errors import ExperimentNotEnded, ExperimentNotFound, ExperimentR
 from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.state import ACTIVE, Status, may_become
+from gradprobe.store import checkpoints
 from gradprobe.store.tables import blocks, experiments, now, tags
 
 
@@ -227,11 +228,13 @@ def request_cancel(connection: Connection, identifier: str) -> tuple[Record, boo
     """Cancel at once what waits, ask the worker of what runs, leave what ended; and whether it was still active."""
     before = get(connection, identifier)
     waiting = and_(experiments.c.id == identifier, experiments.c.status == Status.QUEUED)
-    connection.execute(
+    cancelled = connection.execute(
         update(experiments)
         .where(waiting)
         .values(status=Status.CANCELLED, finished_at=now(), row_version=experiments.c.row_version + 1)
     )
+    if cancelled.rowcount:
+        checkpoints.forget(connection, [identifier])
     connection.execute(
         _touch(identifier)
         .where(experiments.c.status == Status.RUNNING, experiments.c.cancel_requested_at.is_(None))
@@ -264,6 +267,7 @@ def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Rec
     if changed.rowcount == 0:
         raise ExperimentNotEnded
     connection.execute(delete(blocks).where(blocks.c.experiment_id == identifier))
+    checkpoints.forget(connection, [identifier])
     return get(connection, identifier)
 
 

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
-from gradprobe.errors import LeaseLost
+from gradprobe.errors import CorruptBlock, LeaseLost
 from gradprobe.state import Status, may_become
+from gradprobe.store import checkpoints, series
 from gradprobe.store.experiments import Record, get
-from gradprobe.store.tables import blocks, experiments, now
+from gradprobe.store.tables import experiments, now
 
 WORKER_LOST = {
     "code": "WORKER_LOST",
@@ -35,13 +36,14 @@ class Lease:
 def claim(connection: Connection, identifier: str, owner: str, seconds: float) -> tuple[Record, Lease] | None:
     """Take the experiment if it waits or its worker was lost; None when there is nothing to take.
 
-    Blocks of an earlier attempt are removed: the new one measures from the first step on.
+    It goes on from the newest checkpoint, at the iteration in the record: what an earlier attempt measured later is
+    removed. Without one it begins at 0.
     """
     free = or_(
         experiments.c.status == Status.QUEUED,
         and_(experiments.c.status == Status.RUNNING, experiments.c.lease_until < now()),
     )
-    attempt = connection.execute(
+    claimed = connection.execute(
         update(experiments)
         .where(experiments.c.id == identifier, free, experiments.c.attempt < experiments.c.maximum_attempts)
         .values(
@@ -51,14 +53,28 @@ def claim(connection: Connection, identifier: str, owner: str, seconds: float) -
             lease_owner=owner,
             lease_until=now() + seconds,
             started_at=now(),
-            iteration=0,
+            iteration=func.coalesce(checkpoints.iteration_to_go_on_from(), 0),
         )
-        .returning(experiments.c.attempt)
-    ).scalar_one_or_none()
-    if attempt is None:
+        .returning(experiments.c.attempt, experiments.c.iteration)
+    ).one_or_none()
+    if claimed is None:
         return None
-    connection.execute(delete(blocks).where(blocks.c.experiment_id == identifier))
-    return get(connection, identifier), Lease(identifier, attempt, seconds)
+    if claimed.iteration == 0:
+        checkpoints.forget(connection, [identifier])
+    lease = Lease(identifier, claimed.attempt, seconds)
+    try:
+        series.cut(connection, identifier, claimed.iteration)
+    except CorruptBlock:
+        begin_anew(connection, lease)
+    return get(connection, identifier), lease
+
+
+def begin_anew(connection: Connection, lease: Lease) -> None:
+    """Drop the checkpoint, which can't be used, and all that was measured; raises LeaseLost."""
+    values = {"iteration": 0, "row_version": experiments.c.row_version + 1}
+    _require(connection.execute(_held(lease).values(values)).rowcount)
+    checkpoints.forget(connection, [lease.experiment_id])
+    series.remove(connection, lease.experiment_id)
 
 
 def renew(connection: Connection, lease: Lease, iteration: int | None = None) -> bool:
@@ -74,6 +90,17 @@ def renew(connection: Connection, lease: Lease, iteration: int | None = None) ->
     if renewed is None:
         raise LeaseLost
     return renewed.cancel_requested_at is not None
+
+
+def save(connection: Connection, lease: Lease, iteration: int, state: bytes, attempts: int) -> None:
+    """Keep a checkpoint: a next attempt goes on from here, and may again lose `attempts` workers.
+
+    Call it in the transaction that renewed the lease and stored what was measured before `iteration`. The lease counts
+    from the end of it: a large one takes longer to write than a lease lasts.
+    """
+    checkpoints.save(connection, lease.experiment_id, lease.attempt, iteration, state)
+    values = {"maximum_attempts": lease.attempt + attempts, "lease_until": now() + lease.seconds}
+    connection.execute(_held(lease).values(values))
 
 
 def note_provenance(connection: Connection, lease: Lease, provenance: Mapping[str, Any]) -> None:
@@ -104,6 +131,7 @@ def finish(
         "verdict": verdict,
     }
     _require(connection.execute(_held(lease).values(values)).rowcount)
+    checkpoints.forget(connection, [lease.experiment_id])
 
 
 def give_back(connection: Connection, lease: Lease) -> None:
@@ -126,9 +154,11 @@ def give_back(connection: Connection, lease: Lease) -> None:
 def recover(connection: Connection) -> dict[str, Status]:
     """Move on every experiment whose lease ran out: queued again, cancelled if that was asked, or failed for good.
 
-    Returns the new state of each. Ended states are never touched.
+    Returns the new state of each. Ended states are never touched, and a row that someone is writing to is left for the
+    next round: its worker lives, and may be long in writing a large checkpoint.
     """
-    lost = and_(experiments.c.status == Status.RUNNING, experiments.c.lease_until < now())
+    expired = and_(experiments.c.status == Status.RUNNING, experiments.c.lease_until < now())
+    lost = experiments.c.id.in_(select(experiments.c.id).where(expired).with_for_update(skip_locked=True))
     asked = experiments.c.cancel_requested_at.is_not(None)
     used_up = experiments.c.attempt >= experiments.c.maximum_attempts
     ended = {"finished_at": now(), "lease_until": None}
@@ -146,6 +176,7 @@ def recover(connection: Connection) -> dict[str, Status]:
             .returning(experiments.c.id)
         ).scalars()
         moved |= dict.fromkeys(rows, values["status"])
+    checkpoints.forget(connection, [identifier for identifier, status in moved.items() if status.ended])
     return moved
 
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert
+from sqlalchemy import Connection, Select, and_, delete, insert, select
 
 from gradprobe.blocks import CountsBlock, StatisticsBlock
-from gradprobe.levels import LevelBlock
-from gradprobe.statistics import Tensor
+from gradprobe.levels import WIDTHS, LevelBlock
+from gradprobe.statistics import STATISTICS, Tensor
 from gradprobe.store.reader import Reader
 from gradprobe.store.tables import blocks
 
@@ -59,6 +59,85 @@ def read_counts(
 ) -> CountsBlock | None:
     """The histograms of the iterations start ≤ t < stop; None where none are stored. Raises CorruptBlock."""
     return Reader(connection, experiment_id).counts(tensor, start, stop)
+
+
+def cut(connection: Connection, experiment_id: str, iteration: int) -> None:
+    """Remove what was measured at `iteration` and later, and of coarser levels the bucket that it lies in.
+
+    That bucket is written again with the next flush; until then readers see that the level is not complete.
+
+    Raises:
+        CorruptBlock: a stored block is damaged.
+    """
+    for level, width in {_RAW: 1, **WIDTHS}.items():
+        boundary = iteration // width * width
+        beyond = and_(blocks.c.experiment_id == experiment_id, blocks.c.level == level, blocks.c.last_step >= boundary)
+        connection.execute(delete(blocks).where(beyond, blocks.c.first_step >= boundary))
+        for row in connection.execute(select(blocks).where(beyond)).all():
+            key = {name: getattr(row, name) for name in ("experiment_id", "tensor", "level", "first_step")}
+            values = _shortened(row, boundary) if level == _RAW else _shortened_level(row, boundary)
+            _replace(connection, key, values)
+
+
+def _shortened(row: Any, stop: int) -> dict[str, Any]:
+    names = ("statistics", "counts")
+    cut_off = {
+        name: block.between(0, stop) for name, block in zip(names, _decoded(row), strict=True) if block is not None
+    }
+    left = {name: block for name, block in cut_off.items() if len(block.steps)}
+    encoded = {name: left[name].encode() if name in left else None for name in names}
+    return {"last_step": max(int(block.steps[-1]) for block in left.values()), **encoded}
+
+
+def _shortened_level(row: Any, stop: int) -> dict[str, Any]:
+    kept = LevelBlock.decode(row.statistics, range(len(STATISTICS[row.tensor]))).between(0, stop)
+    return {"last_step": int(kept.last[-1]), "statistics": kept.encode(), "counts": None}
+
+
+def remove(connection: Connection, experiment_id: str) -> None:
+    """Remove all of it."""
+    connection.execute(delete(blocks).where(blocks.c.experiment_id == experiment_id))
+
+
+def tensors(connection: Connection, experiment_id: str) -> list[Tensor]:
+    """Those of which anything is stored."""
+    query = select(blocks.c.tensor).where(blocks.c.experiment_id == experiment_id, blocks.c.level == _RAW).distinct()
+    return list(connection.execute(query).scalars())
+
+
+def last_block(
+    connection: Connection, experiment_id: str, tensor: Tensor
+) -> tuple[StatisticsBlock | None, CountsBlock | None]:
+    """The block that was stored last, as measured. Raises CorruptBlock."""
+    row = connection.execute(
+        _measured(experiment_id, tensor).order_by(blocks.c.first_step.desc()).limit(1)
+    ).one_or_none()
+    return _decoded(row) if row is not None else (None, None)
+
+
+def first_steps(connection: Connection, experiment_id: str, tensor: Tensor, count: int) -> list[int]:
+    """The first iterations at which statistics were recorded, at most `count`. Raises CorruptBlock."""
+    rows = connection.execute(
+        _measured(experiment_id, tensor)
+        .where(blocks.c.statistics.is_not(None))
+        .order_by(blocks.c.first_step)
+        .limit(count)  # each block has one at least
+    )
+    steps = [step for row in rows for step in StatisticsBlock.decode(row.statistics, ()).steps.tolist()]
+    return steps[:count]
+
+
+def _measured(experiment_id: str, tensor: Tensor) -> Select[Any]:
+    return select(blocks).where(
+        blocks.c.experiment_id == experiment_id, blocks.c.tensor == tensor, blocks.c.level == _RAW
+    )
+
+
+def _decoded(row: Any) -> tuple[StatisticsBlock | None, CountsBlock | None]:
+    return (
+        StatisticsBlock.decode(row.statistics) if row.statistics is not None else None,
+        CountsBlock.decode(row.counts) if row.counts is not None else None,
+    )
 
 
 def _replace(connection: Connection, key: dict[str, Any], values: dict[str, Any]) -> None:

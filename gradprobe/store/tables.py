@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Double,
     ForeignKey,
@@ -116,6 +117,18 @@ idempotency_keys = Table(
     Column("resource_id", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
     Index(None, "created_at"),
+)
+
+#: The newest checkpoint of an experiment that has not ended: what its next attempt begins with.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("experiment_id", String(30), ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True),
+    Column("iteration", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("saved_at", Double, nullable=False),
+    Column("checksum", BigInteger, nullable=False),
+    Column("state", LargeBinary, nullable=False),
 )
 
 

@@ -61,7 +61,12 @@ def test_curl_posts_follows_and_reads(stack: Stack) -> None:
 )
 def test_gradients_starve_under_sigmoid_alone(client: Client, activation: str, within: tuple[float, float]) -> None:
     posted = client.create({"network": {"activation": activation}, "training": {"iterations": 30}})
-    assert client.wait(posted.id, timeout=60).status == "succeeded"
+    ended = client.wait(posted.id, timeout=60)
+    assert ended.status == "succeeded"
+    assert ended.verdict == ("vanishing" if activation == "sigmoid" else "healthy")
+    found = client.diagnosis(posted.id)
+    assert (found.verdict, found.failed_rules) == (ended.verdict, [])
+    assert found.cause == ("activation_derivative" if activation == "sigmoid" else None)
     for of in ("weights", "outputs"):
         series = client.gradients(posted.id, of=of)  # type: ignore[arg-type]
         ratio = series["layer6"]["mean_abs"][0] / series["layer1"]["mean_abs"][0]

@@ -29,6 +29,8 @@ ONE_SHOT = ("prepare", "migrate")
 MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 PROCESS = re.compile(r"^(Uid|CapEff|NoNewPrivs):\s+(\S+)", re.MULTILINE)
 ITERATIONS = 60
+#: The default, which the stack keeps.
+LEASE_SECONDS = 30
 SPEC = {
     "name": "compose",
     "dataset": {"name": "mnist"},
@@ -309,3 +311,29 @@ def test_a_restart_loses_nothing(api: httpx.Client, stack: Stack, experiment: di
     stack.wait_until_healthy(seconds=180)
     assert api.get(path).json() == before
     assert run(api, stack, SPEC)["status"] == "succeeded"
+
+
+def test_a_worker_cut_off_from_the_network_does_no_harm(api: httpx.Client, stack: Stack) -> None:
+    """For longer than its lease. Nobody tells it: packets just stop, which only TCP's own patience notices."""
+    long = {**SPEC, "training": {**SPEC["training"], "iterations": 20_000}}
+    identifier = api.post("/experiments", json=long).json()["id"]
+    deadline = time.monotonic() + 60
+    while api.get(f"/experiments/{identifier}").json()["progress"]["iteration"] == 0:
+        assert time.monotonic() < deadline, stack.logs()
+        time.sleep(0.5)
+    network, worker = f"{stack.project}_backend", stack.container("worker")
+    _run(["docker", "network", "disconnect", network, worker])
+    try:
+        time.sleep(LEASE_SECONDS + 10)
+        assert api.get("/readyz").status_code == httpx.codes.OK
+        assert api.get(f"/experiments/{identifier}").json()["status"] == "running"
+    finally:
+        _run(["docker", "network", "connect", network, worker])
+    found = {"status": "running"}
+    deadline = time.monotonic() + 300
+    while found["status"] in {"queued", "running"}:
+        assert time.monotonic() < deadline, f"{found}\n{stack.logs()}"
+        found = api.get(f"/experiments/{identifier}", params={"wait": 5}).json()
+    assert found["status"] == "succeeded", found
+    steps = api.get(f"/experiments/{identifier}/metrics").json()["steps"]
+    assert steps == list(range(20_000))

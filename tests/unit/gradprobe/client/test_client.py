@@ -16,11 +16,13 @@ from gradprobe.resources import (
     FieldError,
     LayerQuantiles,
     Nonfinite,
+    PredictionDocument,
     Quantiles,
     Readiness,
     Reduction,
 )
 from gradprobe.state import Status
+from gradprobe.theory import predict
 from tests.unit.gradprobe.prepared import PreparedServer
 
 QUICK = Retries(first=0.001)
@@ -269,3 +271,11 @@ def test_an_older_client_survives_new_fields(server: PreparedServer, client: Cli
 def test_every_error_of_the_client_is_one_of_the_package() -> None:
     for kind in (ProblemError, ServerUnreachable, UnexpectedAnswer, WaitTimeout):
         assert issubclass(kind, GradprobeError)
+
+
+def test_a_prediction_is_asked_for_with_a_spec(server: PreparedServer, client: Client) -> None:
+    expected = PredictionDocument.model_validate(predict(Spec()).document())
+    server.prepare("POST", "/predictions", (200, expected))
+    assert client.predict(Spec()) == client.predict({"name": "x"}) == expected
+    assert server.requests[0].body == Spec().model_dump(mode="json")
+    assert server.requests[1].body == {"name": "x"}

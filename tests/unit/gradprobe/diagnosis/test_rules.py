@@ -258,3 +258,19 @@ def test_a_run_of_which_nothing_is_finite_is_judged_all_the_same(since: int) -> 
     assert diagnosis.verdict == "non_finite"
     assert diagnosis.failed_rules == ()
     assert found(diagnosis, "non_finite").first_step == since
+
+
+def test_saturation_in_training_counts_where_nothing_is_learned() -> None:
+    made = Made(spec_of({"activation": "tanh", "initialization": "xavier_normal"}))
+    made.put("activations", "saturated_fraction", 0.9, 0, start=200)
+    assert rules(made.measurements) == []
+    finding = found(diagnose(made.loss(1.9).measurements), "saturation")
+    assert (finding.phase, finding.layers, finding.ongoing) == ("in_training", ("layer1",), True)
+    assert finding.first_step == pytest.approx(200, abs=10)
+
+
+def test_a_loss_that_has_only_begun_to_fall_is_not_stalled() -> None:
+    spec = spec_of(training={"iterations": 2500})
+    slow = Made(spec, steps=200).loss(np.linspace(2.32, 2.28, 200))
+    assert rules(slow.measurements) == []
+    assert rules(Made(spec, steps=200).loss(2.3).measurements) == ["stalled"]

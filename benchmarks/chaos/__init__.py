@@ -1,0 +1,1 @@
+"""Real processes under random faults, and the audit afterwards: `python -m benchmarks.chaos --help`."""
