@@ -151,6 +151,12 @@ class SchemaOutOfDate(GradprobeError):
     code = "SCHEMA_OUT_OF_DATE"
 
 
+class BackupFailed(GradprobeError):
+    """The database could not be copied."""
+
+    code = "BACKUP_FAILED"
+
+
 class DataDirectoryUnusable(GradprobeError):
     """The data directory can't be written."""
 

@@ -55,6 +55,7 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.DeviceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.KeyNotFound: HTTPStatus.NOT_FOUND,
     errors.NoKey: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.BackupFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.DataDirectoryUnusable: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.CorruptBlock: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.UnsupportedModule: HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -9,6 +9,7 @@ import typer
 
 from gradprobe import __version__
 from gradprobe.cli import (
+    backup,
     demo,
     diagnose,
     gradients,
@@ -85,7 +86,12 @@ _ON_A_SERVER: dict[str, Callable[..., None]] = {
 }
 _THEORY: dict[str, Callable[..., None]] = {"predict": predict.predict}
 _HERE: dict[str, Callable[..., None]] = {"demo": demo.demo, "up": up.up}
-_OPERATION: dict[str, Callable[..., None]] = {"serve": serve.serve, "migrate": migrate.migrate, "purge": purge.purge}
+_OPERATION: dict[str, Callable[..., None]] = {
+    "serve": serve.serve,
+    "migrate": migrate.migrate,
+    "backup": backup.backup,
+    "purge": purge.purge,
+}
 _OPERATORS = "For those who run a server"
 
 _PANELS = {

@@ -51,9 +51,10 @@ def test_a_submitted_experiment_rings_for_a_worker_and_is_marked_sent(
 def test_every_link_leads_somewhere(client: httpx.Client, experiment_id: str) -> None:
     links = client.get(f"/experiments/{experiment_id}").json()["links"]
 
-    assert set(links) == {"self", "gradients", "histograms", "weights", "activations", "metrics", "diagnosis"}
+    assert set(links) == {"self", "gradients", "histograms", "weights", "activations", "metrics", "diagnosis", "events"}
     for link in links.values():
-        assert client.get(link).status_code == 200, link
+        with client.stream("GET", link) as response:  # one of them goes on as long as the experiment
+            assert response.status_code == 200, link
 
 
 def test_the_request_id_is_echoed_and_kept_with_the_experiment(client: httpx.Client, database: Database) -> None:
