@@ -166,7 +166,7 @@ def timed(step: Callable[[], object], seconds: float, device: torch.device) -> T
         step()
     _wait(device)
     began, iterations = clocks(), 0
-    while time.perf_counter() - began[0] < seconds:
+    while not iterations or time.perf_counter() - began[0] < seconds:
         step()
         iterations += 1
     _wait(device)
