@@ -15,8 +15,8 @@ _PAUSE = 0.2
 class Submission(threading.Thread):
     """Posts one experiment of each of `kinds` in turn, never more than `allowed()` says.
 
-    `accepted`: the kind under the name that each was posted with. Where the answer was lost, the experiment is looked
-    for by its name before it is posted again.
+    `accepted`: the kind under the name that each was posted with. Where the answer was lost it is posted again under
+    the same idempotency key, so that it is accepted once.
     """
 
     def __init__(
@@ -46,8 +46,7 @@ class Submission(threading.Thread):
     def _post(self, name: str, document: dict[str, Any]) -> bool:
         try:
             with Client(self._url, timeout=15.0) as client:
-                if next(client.list(name=name, limit=1), None) is None:
-                    client.create(document)
+                client.create(document, idempotency_key=name.replace(" ", "-"))
         except ProblemError as error:
             if error.status < HTTPStatus.INTERNAL_SERVER_ERROR and error.status != HTTPStatus.TOO_MANY_REQUESTS:
                 self.failure = error  # a refusal for good: this command's own fault
