@@ -38,6 +38,9 @@ def celery_app(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_concurrency=1,
         worker_pool_start_method="spawn",
+        # A fresh child imports torch before it reports. By default one that takes longer than four seconds is killed,
+        # so that on a busy machine every child is, one after the other, and nothing is ever trained.
+        worker_proc_alive_timeout=300.0,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,

@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks.chaos.audit import Reference, audit
 from benchmarks.chaos.series import Series, read_series
+from gradprobe.queue import celery_app
+from gradprobe.settings import Settings
 from gradprobe.state import Status
 from gradprobe.store import experiments, leases, series
 from tests.integration.store.transactions import Store
@@ -36,6 +38,11 @@ def test_a_small_chaos_run_finds_nothing(tmp_path: Path) -> None:
     assert found["attempts"] >= found["experiments"] == 5
     assert "0" in done.stdout
     assert not list(tmp_path.glob("gradprobe-chaos-*"))
+
+
+def test_a_child_that_is_slow_to_start_is_not_killed() -> None:
+    """A chaos run on a busy machine found every child killed while it imported torch, over and over."""
+    assert celery_app(Settings()).conf.worker_proc_alive_timeout >= 60
 
 
 @pytest.fixture
