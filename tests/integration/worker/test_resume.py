@@ -193,7 +193,7 @@ def test_from_a_checkpoint_that_can_t_be_used_it_begins_anew(
 
 def test_time_is_limited_over_all_attempts(store: Store, settings: Settings, end_at: Ends) -> None:
     identifier = store.create(document("dropout", 1_000_000)).id
-    short = settings.model_copy(update={"maximum_seconds": 1.0})
+    short = settings.model_copy(update={"maximum_seconds": 3.0})
     end_at(100, WorkerStopping)
     assert attempt(store, identifier, short) is None
     end_at(None)
