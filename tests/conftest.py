@@ -34,12 +34,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _ours() -> list[str]:
+    return [name for name in os.environ if name.startswith(("GRADPROBE_", "REDIS_URL", "PROMETHEUS_MULTIPROC_DIR"))]
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads what the developer's shell has set."""
-    for name in list(os.environ):
-        if name.startswith("GRADPROBE_") or name == "REDIS_URL":
-            monkeypatch.delenv(name)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test reads what the developer's shell has set, or what a command that it ran set for its children."""
+    for name in _ours():
+        monkeypatch.delenv(name)
+    yield
+    for name in _ours():
+        del os.environ[name]
 
 
 @pytest.fixture
