@@ -73,14 +73,16 @@ def experiment_document(record: Record) -> dict[str, Any]:
         "status": record.status,
         "progress": {"iteration": record.iteration, "iterations": record.iterations},
         "attempt": record.attempt,
-        "created_at": _time(record.created_at),
-        "started_at": _time(record.started_at),
-        "finished_at": _time(record.finished_at),
+        "created_at": time_text(record.created_at),
+        "started_at": time_text(record.started_at),
+        "finished_at": time_text(record.finished_at),
         "verdict": record.verdict,
         "result": record.result,
         "error": record.error,
         "provenance": record.provenance,
         "owner": record.owner,
+        "sweep_id": record.sweep_id,
+        "member": record.member,
         "links": {"self": path} | {name: f"{path}/{part}" for name, part in parts.items()},
     }
 
@@ -128,7 +130,7 @@ def _again(record: Record) -> dict[str, str]:
     return {} if record.status.ended else {"Retry-After": str(RETRY_SECONDS)}
 
 
-def _time(seconds: float | None) -> str | None:
+def time_text(seconds: float | None) -> str | None:
     """RFC 3339 in UTC, to the millisecond."""
     if seconds is None:
         return None

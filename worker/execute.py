@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from gradprobe.diagnosis import diagnose
+from gradprobe.diagnosis import VERSION, diagnose
+from gradprobe.diagnosis.summary import summarize
 from gradprobe.errors import (
     DatabaseUnavailable,
     DeviceUnavailable,
@@ -66,7 +67,7 @@ def execute(experiment_id: str, settings: Settings, database: Database) -> Statu
     try:
         with beating(database, lease, settings.heartbeat_seconds) as heartbeat:
             status, values = _attempt(record, lease, settings, database, heartbeat)
-        values["verdict"] = _verdict(database, record)
+        values |= _judged(database, record)
         _patiently(lambda: _finish(database, lease, status, values))
     except WorkerStopping:
         _patiently(lambda: _give_back(database, lease))
@@ -124,19 +125,26 @@ def _note_provenance(database: Database, lease: Lease, provenance: dict[str, Any
 
 
 def _finish(database: Database, lease: Lease, status: Status, values: dict[str, Any]) -> None:
+    told = dict(values)
+    summary = told.pop("summary", None)
     with database.write() as connection:
-        leases.finish(connection, lease, status, **values)
+        if summary is not None:
+            leases.note_summary(connection, lease, summary)
+        leases.finish(connection, lease, status, **told)
 
 
-def _verdict(database: Database, record: Record) -> str | None:
+def _judged(database: Database, record: Record) -> dict[str, Any]:
     """What the rules say of what was measured; whatever fails here, the experiment ends as it would without."""
     try:
         with database.read() as connection:
             measured = measurements.read(Reader(connection, record.id), Spec.model_validate(record.spec))
-        return diagnose(measured).verdict if measured.blocks else None
+        if not measured.blocks:
+            return {}
+        found = diagnose(measured)
+        return {"verdict": found.verdict, "summary": summarize(measured, found, VERSION)}
     except Exception:
         _logger.exception("%s: no verdict", record.id)
-        return None
+        return {}
 
 
 def _give_back(database: Database, lease: Lease) -> None:
