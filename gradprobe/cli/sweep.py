@@ -18,7 +18,7 @@ from gradprobe.client import Client
 from gradprobe.group_resources import ComparedExperiment, Remedies, Sweep, SweepComparison
 from gradprobe.state import Status
 
-_COLUMNS = ("status", "verdict", "cause")
+_WIDE = 110  # characters that all columns take
 
 
 def sweep(  # noqa: PLR0913 - each is an option of the command line
@@ -130,24 +130,35 @@ def progress_of_group(session: Session, title: str) -> Iterator[Any]:
 
 def print_table(session: Session, found: SweepComparison) -> None:
     """A row per member."""
+    wide = session.out.width >= _WIDE
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("experiment", no_wrap=True)
+    table.add_column("id (end)", no_wrap=True)
     for pointer in found.axes:
-        table.add_column(pointer.rpartition("/")[2])
-    for heading in _COLUMNS:
-        table.add_column(heading)
-    for heading in ("‖δ₁‖ ÷ ‖δ_N‖", "mean", "loss", "test accuracy"):
+        table.add_column(pointer.rpartition("/")[2], overflow="fold")  # these give way
+    for heading in ("status", "verdict", *(("cause",) if wide else ())):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("δ₁ ÷ δ_N", *(("its mean",) if wide else ()), "loss", "accuracy"):
         table.add_column(heading, justify="right", no_wrap=True)
-    columns = found.columns
     for row, identifier in enumerate(found.experiments):
         axes = [Text(one_line(_short(values[row]))) for values in found.axes.values()]
-        words = [Text(str(columns[name][row] or NOTHING).replace("_", " ")) for name in _COLUMNS[1:]]
         table.add_row(
-            identifier[-8:], *axes, status_text(Status(columns["status"][row])), *words,
-            _ratio(columns["delta_ratio_initial"][row]), _ratio(columns["delta_ratio_mean"][row]),
-            fixed(columns["final_loss"][row]), percent(columns["test_accuracy"][row]),
-        )  # fmt: skip
+            identifier[-8:], *axes, *_cells({name: column[row] for name, column in found.columns.items()}, wide)
+        )
     session.out.print(table)
+
+
+def _cells(member: dict[str, Any], wide: bool) -> list[Text | str]:
+    verdict, cause = (Text(str(member[name] or NOTHING).replace("_", " ")) for name in ("verdict", "cause"))
+    mean = [_ratio(member["delta_ratio_mean"])] if wide else []
+    return [
+        status_text(Status(member["status"])),
+        verdict,
+        *([cause] if wide else []),
+        _ratio(member["delta_ratio_initial"]),
+        *mean,
+        fixed(member["final_loss"]),
+        percent(member["test_accuracy"]),
+    ]
 
 
 def _short(value: Any) -> str:
