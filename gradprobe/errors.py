@@ -25,6 +25,36 @@ class ExperimentNotFound(GradprobeError):
     code = "EXPERIMENT_NOT_FOUND"
 
 
+class SweepNotFound(GradprobeError):
+    """There is no sweep with this id; list them with GET /sweeps."""
+
+    code = "SWEEP_NOT_FOUND"
+
+
+class RemediesNotFound(GradprobeError):
+    """There are no remedies with this id; GET /experiments/{id}/remedies lists those of an experiment."""
+
+    code = "REMEDIES_NOT_FOUND"
+
+
+class SweepRunning(GradprobeError):
+    """Some of its experiments are running; cancel it first."""
+
+    code = "SWEEP_RUNNING"
+
+
+class NothingToRemedy(GradprobeError):
+    """The diagnosis has no finding with a remedy; read GET /experiments/{id}/diagnosis."""
+
+    code = "NOTHING_TO_REMEDY"
+
+
+class UnknownRemedy(GradprobeError):
+    """The diagnosis has no remedy of this id."""
+
+    code = "UNKNOWN_REMEDY"
+
+
 class Unauthenticated(GradprobeError):
     """This server asks for a key: send `Authorization: Bearer gp_…`; its operator makes one with `gradprobe keys`."""
 

@@ -17,6 +17,16 @@ def new_experiment_id() -> str:
     return _new("exp_")
 
 
+def new_sweep_id() -> str:
+    """A fresh id of a sweep, `swp_…`."""
+    return _new("swp_")
+
+
+def new_remedies_id() -> str:
+    """A fresh id of remedies that are tried, `rem_…`."""
+    return _new("rem_")
+
+
 def new_key_id() -> str:
     """A fresh id of an access key, `key_…`; it is no secret."""
     return _new("key_")
@@ -33,6 +43,11 @@ def _new(kind: str) -> str:
 def is_experiment_id(text: str) -> bool:
     """Whether `text` has the form of an experiment's id."""
     return _experiment.fullmatch(text) is not None
+
+
+def is_sweep_id(text: str) -> bool:
+    """Whether `text` has the form of the id of a sweep or of remedies."""
+    return text[:4] in ("swp_", "rem_") and is_experiment_id("exp_" + text[4:])
 
 
 def _encode(number: int, length: int) -> str:

@@ -90,6 +90,8 @@ class Experiment(Resource):
     provenance: Provenance | None
     links: Links
     owner: str | None = Field(default=None, description="Whose key made it; null where no key was asked for.")
+    sweep_id: str | None = Field(default=None, description="The sweep, or the trial of remedies, that it belongs to.")
+    member: dict[str, Any] | None = Field(default=None, description="Its place in that: its values on the axes.")
 
 
 class ExperimentPage(Resource):

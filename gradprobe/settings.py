@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     maximum_active: int = Field(
         default=1_000, ge=1, le=10_000_000, description="Experiments of one owner that may wait or run."
     )
+    maximum_sweep: int = Field(
+        default=1_000, ge=1, le=10_000, description="Experiments of one sweep, or of one trial of remedies."
+    )
     idempotency_hours: float = Field(
         default=24.0, ge=24.0, le=24.0 * 365, description="How long an Idempotency-Key is remembered."
     )

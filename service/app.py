@@ -13,7 +13,17 @@ from service.authentication import Authentication
 from service.dependencies import Service, lifespan
 from service.encoding import Compression
 from service.middleware import RequestContext
-from service.routes import diagnosis, events, experiments, health, predictions, series
+from service.routes import (
+    comparisons,
+    diagnosis,
+    events,
+    experiments,
+    health,
+    predictions,
+    remedies,
+    series,
+    sweeps,
+)
 
 _DESCRIPTION: Final = """\
 Do the gradients of a neural network reach every layer in training? Submit an experiment, and read every layer's
@@ -60,15 +70,8 @@ def assemble(documented: bool = True, origins: tuple[str, ...] = ()) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for router in (
-        experiments.router,
-        series.router,
-        events.router,
-        diagnosis.router,
-        predictions.router,
-        health.router,
-    ):
-        app.include_router(router)
+    for part in (experiments, series, events, diagnosis, remedies, sweeps, comparisons, predictions, health):
+        app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Authentication)
     app.add_middleware(Compression)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 
@@ -72,12 +72,18 @@ _BOUNDS: Final = (
 
 def require_affordable(spec: Spec, settings: Settings) -> None:
     """Raises RequestValidationError for a spec that would take more of anything than the settings allow."""
+    faults = [fault | {"loc": ("body", *fault["loc"])} for fault in unaffordable(spec, settings)]
+    if faults:
+        raise RequestValidationError(faults, body=spec.model_dump())
+
+
+def unaffordable(spec: Spec, settings: Settings) -> list[dict[str, Any]]:
+    """Of what a spec would take more than the settings allow; each fault's place is one within the spec."""
     found = estimate(spec)
     faults = []
     for bound in _BOUNDS:
         amount, most = bound.amount(found), getattr(settings, bound.setting)
         if amount > most:
             told = f"{bound.words.format(amount, most)} (GRADPROBE_{bound.setting.upper()}): {bound.advice}"
-            faults.append({"loc": ("body", *bound.place), "type": bound.code, "msg": told})
-    if faults:
-        raise RequestValidationError(faults, body=spec.model_dump())
+            faults.append({"loc": bound.place, "type": bound.code, "msg": told})
+    return faults

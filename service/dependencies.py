@@ -15,7 +15,7 @@ from gradprobe.access import Principal
 from gradprobe.errors import GradprobeError, NoKey
 from gradprobe.queue import Doorbell
 from gradprobe.settings import Settings
-from gradprobe.store import experiments, keys
+from gradprobe.store import experiments, keys, sweeps
 from gradprobe.store.cache import Cache
 from gradprobe.store.database import Database
 from gradprobe.store.migrate import require_head
@@ -75,6 +75,36 @@ def _require_visible(service: Service, experiment_id: str, principal: Principal)
 
 #: The id of an experiment that the one who asks may see: a route that takes it can't reach another's.
 ExperimentId = Annotated[str, Depends(_visible)]
+
+
+def _visible_group(kind: sweeps.Kind, service: Service, identifier: str, principal: Principal) -> None:
+    with service.database.read() as connection:
+        sweeps.require_visible(connection, identifier, kind, principal)
+
+
+async def _visible_sweep(
+    sweep_id: Annotated[str, Path(description="The sweep's id, `swp_…`.")],
+    service: ServiceDependency,
+    principal: PrincipalDependency,
+) -> str:
+    if not principal.sees_all:
+        await run_in_threadpool(_visible_group, "sweep", service, sweep_id, principal)
+    return sweep_id
+
+
+async def _visible_remedies(
+    remedies_id: Annotated[str, Path(description="The id of remedies that are tried, `rem_…`.")],
+    service: ServiceDependency,
+    principal: PrincipalDependency,
+) -> str:
+    if not principal.sees_all:
+        await run_in_threadpool(_visible_group, "remedies", service, remedies_id, principal)
+    return remedies_id
+
+
+#: As `ExperimentId`, of a sweep and of remedies that are tried.
+SweepId = Annotated[str, Depends(_visible_sweep)]
+RemediesId = Annotated[str, Depends(_visible_remedies)]
 
 
 @asynccontextmanager

@@ -27,15 +27,23 @@ Integers = npt.NDArray[np.int64]
 
 
 def histogram_document(
-    record: Record, columns: Columns, block: CountsBlock | None, wanted: Range, bins: int | None
+    record: Record,
+    columns: Columns,
+    block: CountsBlock | None,
+    wanted: Range,
+    bins: int | None,
+    common: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """A `HistogramDocument`; each layer on the part of the fixed grid that it occupies, or on `bins` equal bins."""
+    """A `HistogramDocument`; each layer on the part of the fixed grid that it occupies, or on `bins` equal bins.
+
+    `common` is the schedule to cut by, where it is not the experiment's own.
+    """
     if block is None:
         empty: dict[str, Any] = {"edges": [], "counts": [], "zero": [], "nonfinite": []}
         layers = [layer_head(record.layers[position], columns.tensor) | empty for position in columns.layers]
         head = document_head(record, no_steps(), told(NONE, 0, 0, 1))
         return head | {"of": columns.of, "recorded": [], "layers": layers}
-    point, reduction = summed_buckets(block, wanted, schedule(record))
+    point, reduction = summed_buckets(block, wanted, common or schedule(record))
     layers = [
         layer_head(record.layers[position], columns.tensor) | _layer_counts(block, position, point, bins)
         for position in columns.layers

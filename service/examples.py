@@ -25,3 +25,14 @@ SPECS: Final[dict[str, Any]] = {
         },
     },
 }
+
+SWEEPS: Final[dict[str, Any]] = {
+    "activations": {
+        "summary": "Two activations over three seeds: six experiments",
+        "value": {
+            "name": "activations",
+            "base": {"network": {"initialization": "he_normal"}},
+            "axes": {"/network/activation": ["relu", "tanh"], "/training/seed": [0, 1, 2]},
+        },
+    },
+}

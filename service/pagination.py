@@ -3,13 +3,14 @@
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from urllib.parse import urlencode
 
 from gradprobe.errors import InvalidCursor
 from gradprobe.identifiers import is_experiment_id
 from gradprobe.store.experiments import Filters, Record
+from gradprobe.store.sweeps import Group
 
 
 def encode_cursor(last_id: str, filters: Filters) -> str:
@@ -18,19 +19,19 @@ def encode_cursor(last_id: str, filters: Filters) -> str:
     return base64.urlsafe_b64encode(document.encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, filters: Filters) -> str:
-    """The last id; raises InvalidCursor for a cursor that these filters did not make."""
+def decode_cursor(cursor: str, filters: Filters, is_id: Callable[[str], bool] = is_experiment_id) -> str:
+    """The last id; raises InvalidCursor for a cursor that this list did not make with these filters."""
     padded = cursor + "=" * (-len(cursor) % 4)
     try:
         last_id, fingerprint = json.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidCursor from error
-    if fingerprint != _fingerprint(filters) or not isinstance(last_id, str) or not is_experiment_id(last_id):
+    if fingerprint != _fingerprint(filters) or not isinstance(last_id, str) or not is_id(last_id):
         raise InvalidCursor
     return last_id
 
 
-def next_cursor(records: Sequence[Record], limit: int, filters: Filters) -> str | None:
+def next_cursor(records: Sequence[Record] | Sequence[Group], limit: int, filters: Filters) -> str | None:
     """The cursor after `limit` of `records`, of which one more was read to know whether there is a next page."""
     return encode_cursor(records[limit - 1].id, filters) if len(records) > limit else None
 

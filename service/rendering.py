@@ -81,6 +81,8 @@ def experiment_document(record: Record) -> dict[str, Any]:
         "error": record.error,
         "provenance": record.provenance,
         "owner": record.owner,
+        "sweep_id": record.sweep_id,
+        "member": record.member,
         "links": {"self": path} | {name: f"{path}/{part}" for name, part in parts.items()},
     }
 

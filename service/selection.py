@@ -17,6 +17,7 @@ from service.reduction import Range
 
 _TAG: Final = r"^[A-Za-z0-9_.\-/]{1,64}:[^\x00-\x1f\x7f]{0,200}$"
 _TEXT: Final = r"^[^\x00-\x1f\x7f]{1,200}$"
+_SWEEP: Final = r"^(swp|rem)_[0-9a-z]{26}$"
 _LARGEST_STEP: Final = 2**31 - 1
 _NAMES: Final = r"^[A-Za-z0-9_]+( *, *[A-Za-z0-9_]+)*$"
 # Of a thousand layers. Percent-encoded, and with all else that a request line may have, it stays within the 64 KiB that
@@ -40,13 +41,16 @@ async def _filters(
     ] = None,
     verdict: Annotated[str | None, Query(pattern=r"^[a-z_]{1,32}$")] = None,
     name: Annotated[str | None, Query(pattern=_TEXT, description="A part of the name, in any case.")] = None,
+    sweep: Annotated[
+        str | None, Query(pattern=_SWEEP, description="The members of this sweep, or of these remedies.")
+    ] = None,
 ) -> Filters:
     pairs = {(key, value) for key, _, value in (given.partition(":") for given in tag or ())}
     tags = dict(sorted(pairs))
     if len(tags) < len(pairs):
         raise refused("query", "tag", "repeated", "An experiment has one value for a tag; ask for one.")
     # With the owner in it, a cursor is of no use to anybody else.
-    return Filters(status, name, verdict, tags, None if principal.sees_all else principal.owner)
+    return Filters(status, name, verdict, tags, None if principal.sees_all else principal.owner, sweep)
 
 
 async def _range(

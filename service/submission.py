@@ -1,17 +1,19 @@
 """What it takes to queue an experiment: once however often it is sent, within the bounds, in one transaction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from gradprobe.errors import CreatedResourceGone, ExperimentNotFound
+from gradprobe.errors import CreatedResourceGone, ExperimentNotFound, RemediesNotFound, SweepNotFound
 from gradprobe.identifiers import new_experiment_id
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
-from gradprobe.store import admission, experiments, idempotency
+from gradprobe.store import admission, experiments, idempotency, sweeps
 from gradprobe.store.admission import Room
-from gradprobe.store.experiments import Record
+from gradprobe.store.experiments import Member, Record
 from gradprobe.store.idempotency import Repetition
+from gradprobe.store.sweeps import Group, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,32 @@ def submit(connection: Connection, submission: Submission, settings: Settings) -
     return record, True
 
 
+@dataclass(frozen=True, slots=True)
+class GroupSubmission:
+    """A group of experiments that is to be queued as a whole, its members validated."""
+
+    group: Group
+    members: Sequence[Member]
+    repetition: Repetition | None
+
+
+def submit_group(connection: Connection, submission: GroupSubmission, settings: Settings) -> tuple[Group, list[str]]:
+    """Queue a whole group, or find the one that the same request queued before; and the ids that are new.
+
+    Raises:
+        IdempotencyKeyReused, CreatedResourceGone: of the key that the request brought.
+        TooManyExperiments, QueueFull: there is no room for all of it.
+    """
+    group = submission.group
+    if submission.repetition is not None:
+        known = idempotency.remember(connection, submission.repetition, group.id)
+        if known is not None:
+            return _group_made_before(connection, known, group.kind), []
+    admission.require_room(connection, group.owner, _room(settings), wanted=len(submission.members))
+    made = sweeps.create(connection, group)
+    return made, experiments.create_members(connection, made.id, submission.members, settings.maximum_attempts)
+
+
 def resubmit(connection: Connection, identifier: str, settings: Settings) -> Record:
     """Queue again what failed or was cancelled.
 
@@ -57,6 +85,13 @@ def resubmit(connection: Connection, identifier: str, settings: Settings) -> Rec
 
 def _room(settings: Settings) -> Room:
     return Room(settings.maximum_waiting, settings.maximum_active)
+
+
+def _group_made_before(connection: Connection, identifier: str, kind: Kind) -> Group:
+    try:
+        return sweeps.get(connection, identifier, kind)
+    except (SweepNotFound, RemediesNotFound) as error:
+        raise CreatedResourceGone from error
 
 
 def _made_before(connection: Connection, identifier: str) -> Record:

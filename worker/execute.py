@@ -14,8 +14,10 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from sqlalchemy import Connection
 
-from gradprobe.diagnosis import diagnose
+from gradprobe.diagnosis import VERSION, diagnose
+from gradprobe.diagnosis.summary import summarize
 from gradprobe.errors import (
     CorruptBlock,
     DatabaseUnavailable,
@@ -106,8 +108,8 @@ def _hold(attempt: Attempt) -> Status | None:
     try:
         with beating(attempt.database, attempt.lease, attempt.settings.heartbeat_seconds) as heartbeat:
             status, values = _outcome(attempt, heartbeat)
-        values["verdict"] = _verdict(attempt.database, attempt.record)
-        attempt.write(leases.finish, status, **values)
+        values |= _judged(attempt.database, attempt.record)
+        attempt.write(_finish, status, **values)
     except WorkerStopping:
         attempt.write(leases.give_back)
         _logger.info("%s: given back, this worker stops", identifier)
@@ -207,15 +209,26 @@ def _keeper(heartbeat: Heartbeat, seconds: float) -> Callable[[], None]:
     return keep_going
 
 
-def _verdict(database: Database, record: Record) -> str | None:
+def _finish(
+    connection: Connection, lease: Lease, status: Status, *, summary: dict[str, Any] | None = None, **values: Any
+) -> None:
+    if summary is not None:
+        leases.note_summary(connection, lease, summary)
+    leases.finish(connection, lease, status, **values)
+
+
+def _judged(database: Database, record: Record) -> dict[str, Any]:
     """What the rules say of what was measured; whatever fails here, the experiment ends as it would without."""
     try:
         with database.read() as connection:
             measured = measurements.read(Reader(connection, record.id), Spec.model_validate(record.spec))
-        return diagnose(measured).verdict if measured.blocks else None
+        if not measured.blocks:
+            return {}
+        found = diagnose(measured)
+        return {"verdict": found.verdict, "summary": summarize(measured, found, VERSION)}
     except Exception:
         _logger.exception("%s: no verdict", record.id)
-        return None
+        return {}
 
 
 def _patient(flusher: Flusher) -> Sink:

@@ -1,4 +1,6 @@
-"""Ring again for what waits without a message, and take back what lost its worker. Runs beside every worker.
+"""Ring again for what waits without a message, take back what lost its worker, move trials of remedies on.
+
+Runs beside every worker.
 
 Several at once do no harm: a lost experiment is moved by one UPDATE, and a second ring for one experiment is dropped
 by the claim. A queue that still holds messages is left alone, so that a long queue is not rung for over and over.
@@ -13,6 +15,7 @@ from gradprobe.queue import QUEUES, Doorbell
 from gradprobe.settings import Settings
 from gradprobe.store import experiments, leases
 from gradprobe.store.database import Database
+from gradprobe.trial import stages
 
 _logger = logging.getLogger(__name__)
 
@@ -57,6 +60,9 @@ class Reconciler:
         with self._database.write() as connection:
             for identifier, status in leases.recover(connection).items():
                 _logger.warning("%s lost its worker and is %s", identifier, status)
+        with self._database.write() as connection:
+            for identifier in stages.advance(connection, self._settings):
+                _logger.info("%s: no single remedy is enough, combinations are tried", identifier)
         with self._database.read() as connection:
             waiting = experiments.waiting(connection, self._settings.resend_seconds)
         rung = []

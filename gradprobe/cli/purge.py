@@ -35,6 +35,7 @@ def purge(
     The database is $GRADPROBE_DATABASE_URL, or the SQLite file in $GRADPROBE_DATA_DIRECTORY.
     """
     retention = require("gradprobe.store.retention", extra="server")
+    sweeps = require("gradprobe.store.sweeps", extra="server")
     with opened() as (settings, database):
         seconds = settings.retention_days * _DAY if older_than is None else seconds_of(older_than)
         remembered = settings.idempotency_hours * _HOUR
@@ -47,6 +48,8 @@ def purge(
             counts = dict.fromkeys(counts, 0)
             while seconds and (deleted := _deleted(database, retention.delete_old, seconds)):
                 counts["experiments"] += deleted
+            if seconds:
+                _deleted(database, sweeps.delete_empty, seconds)
             counts["idempotency_keys"] = _deleted(database, retention.delete_forgotten, remembered)
     if json:
         session_of(context).print_json(json_module.dumps(counts | {"deleted": yes}))

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from gradprobe.client.arrays import Histograms, Metrics, Series
 from gradprobe.client.errors import WaitTimeout
 from gradprobe.client.events import Event, EventKind, Source, followed
+from gradprobe.client.groups import GroupCalls
 from gradprobe.client.retries import Retries
 from gradprobe.client.transport import Document, Parameters, Transport, checked, parse
 from gradprobe.errors import ExperimentNotFound
@@ -58,7 +59,7 @@ class Selection(LayerSelection, total=False):
     statistics: Iterable[str] | None
 
 
-class Client:
+class Client(GroupCalls):
     """A connection to one Gradprobe server.
 
     Args:
@@ -114,11 +115,12 @@ class Client:
         tag: str | None = None,
         verdict: str | None = None,
         name: str | None = None,
+        sweep: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Experiment]:
         """Experiments, newest first, page after page as they are consumed; `tag` is `key:value`, `limit` a total."""
         query: dict[str, str | int | float | None]
-        query = {"status": status, "tag": tag, "verdict": verdict, "name": name, "cursor": None}
+        query = {"status": status, "tag": tag, "verdict": verdict, "name": name, "sweep": sweep, "cursor": None}
         left = limit
         while left is None or left > 0:
             query["limit"] = _PAGE if left is None else min(left, _PAGE)

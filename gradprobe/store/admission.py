@@ -21,8 +21,8 @@ class Room:
     active: int
 
 
-def require_room(connection: Connection, owner: str | None, room: Room, taken: int = 0) -> None:
-    """That one more may be queued, `taken` of which this transaction has queued already.
+def require_room(connection: Connection, owner: str | None, room: Room, taken: int = 0, wanted: int = 1) -> None:
+    """That `wanted` more may be queued, `taken` of which this transaction has queued already.
 
     Within one transaction with what queues it, an owner's bound holds to the one; that of all may be passed by as many
     as there are owners who take the last place at once.
@@ -36,11 +36,22 @@ def require_room(connection: Connection, owner: str | None, room: Room, taken: i
         connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, func.hashtext(literal(owner or "")))))
     of_owner = experiments.c.owner.is_(None) if owner is None else experiments.c.owner == owner
     active = select(func.count()).select_from(experiments).where(experiments.c.status.in_(ACTIVE), of_owner)
-    if (connection.scalar(active) or 0) >= room.active + taken:
-        raise TooManyExperiments(
-            f"{room.active} experiments of yours wait or run, the most that this server takes of one owner; "
+    if (found := connection.scalar(active) or 0) + wanted > room.active + taken:
+        raise TooManyExperiments(_too_many(found, wanted, room.active))
+    waiting = select(func.count()).select_from(experiments).where(experiments.c.status == Status.QUEUED)
+    if (found := connection.scalar(waiting) or 0) + wanted > room.waiting + taken:
+        if wanted > 1:
+            raise QueueFull(f"{found} experiments wait, and these are {wanted}; this server takes {room.waiting}.")
+        raise QueueFull(f"{room.waiting} experiments wait, the most that this server takes; send it again later.")
+
+
+def _too_many(found: int, wanted: int, most: int) -> str:
+    if wanted == 1:
+        return (
+            f"{most} experiments of yours wait or run, the most that this server takes of one owner; "
             "send it again when one has ended."
         )
-    waiting = select(func.count()).select_from(experiments).where(experiments.c.status == Status.QUEUED)
-    if (connection.scalar(waiting) or 0) >= room.waiting + taken:
-        raise QueueFull(f"{room.waiting} experiments wait, the most that this server takes; send it again later.")
+    return (
+        f"{found} experiments of yours wait or run, and these are {wanted}; this server takes {most} of one owner: "
+        "ask for fewer, or send it again when some have ended."
+    )

@@ -17,7 +17,7 @@ from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.state import ACTIVE, Status, may_become
 from gradprobe.store import checkpoints
-from gradprobe.store.tables import blocks, experiments, now, tags
+from gradprobe.store.tables import blocks, experiments, now, sweeps, tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,15 @@ class Record:
     provenance: dict[str, Any] | None
     request_id: str | None
     owner: str | None
+    sweep_id: str | None
+    member: dict[str, Any] | None
+    summary: dict[str, Any] | None
 
     @classmethod
     def from_row(cls, row: Row[Any], tags_of: dict[str, str]) -> Self:
         """From a row of `_RECORDS` and its tags."""
         values = dict(zip(_COLUMNS, row, strict=True))
-        for document in ("spec", "result", "error", "provenance"):
+        for document in ("spec", "result", "error", "provenance", "member", "summary"):
             values[document] = json.loads(values[document]) if values[document] is not None else None
         values |= {
             "status": Status(values["status"]),
@@ -99,6 +102,7 @@ class Filters:
     verdict: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     owner: str | None = None
+    sweep: str | None = None
 
     @property
     def hold_nul(self) -> bool:
@@ -122,9 +126,47 @@ def create(
 ) -> Record:
     """Store a new, queued experiment and return it."""
     identifier = identifier or new_experiment_id()
+    values = _columns(spec, maximum_attempts) | {"id": identifier, "request_id": request_id, "owner": owner}
+    connection.execute(insert(experiments).values(values | {"created_at": now()}))
+    _write_tags(connection, identifier, spec.tags)
+    return get(connection, identifier)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An experiment of a group: its spec, and its place in the group as plain JSON."""
+
+    spec: Spec
+    place: dict[str, Any]
+
+
+def create_members(
+    connection: Connection, sweep_id: str, members: Sequence[Member], maximum_attempts: int
+) -> list[str]:
+    """Store a group's experiments, queued, in this order; their ids. Owner and request are the group's."""
+    group = connection.execute(select(sweeps.c.owner, sweeps.c.request_id).where(sweeps.c.id == sweep_id)).one()
+    moment = connection.scalar(select(now()))
+    # Of one millisecond ids come in any order; sorted they list as they were given.
+    identifiers = sorted(new_experiment_id() for _ in members)
+    common = {"sweep_id": sweep_id, "owner": group.owner, "request_id": group.request_id, "created_at": moment}
+    rows = [
+        _columns(member.spec, maximum_attempts) | common | {"id": identifier, "member": json.dumps(member.place)}
+        for identifier, member in zip(identifiers, members, strict=True)
+    ]
+    connection.execute(insert(experiments), rows)
+    tagged = [
+        {"experiment_id": identifier, "key": key, "value": value}
+        for identifier, member in zip(identifiers, members, strict=True)
+        for key, value in member.spec.tags.items()
+    ]
+    if tagged:
+        connection.execute(insert(tags), tagged)
+    return identifiers
+
+
+def _columns(spec: Spec, maximum_attempts: int) -> dict[str, Any]:
     layers = [[layer.name, layer.weight_shape, layer.output_shape] for layer in layers_of(spec)]
-    values = {
-        "id": identifier,
+    return {
         "schema_version": SCHEMA_VERSION,
         "row_version": 1,
         "name": spec.name,
@@ -138,13 +180,7 @@ def create(
         "priority": spec.queue.priority,
         "attempt": 0,
         "maximum_attempts": maximum_attempts,
-        "created_at": now(),
-        "request_id": request_id,
-        "owner": owner,
     }
-    connection.execute(insert(experiments).values(values))
-    _write_tags(connection, identifier, spec.tags)
-    return get(connection, identifier)
 
 
 def get(connection: Connection, identifier: str) -> Record:
@@ -198,6 +234,8 @@ def page(connection: Connection, filters: Filters, before: str | None, limit: in
         chosen = chosen.where(experiments.c.id < before)
     if filters.owner is not None:
         chosen = chosen.where(experiments.c.owner == filters.owner)
+    if filters.sweep is not None:
+        chosen = chosen.where(experiments.c.sweep_id == filters.sweep)
     if filters.status is not None:
         chosen = chosen.where(experiments.c.status == filters.status)
     if filters.verdict is not None:
@@ -262,6 +300,7 @@ def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Rec
             result=None,
             error=None,
             verdict=None,
+            summary=None,
         )
     )
     if changed.rowcount == 0:
@@ -282,9 +321,9 @@ def remove(connection: Connection, identifier: str) -> None:
         raise ExperimentRunning
 
 
-def mark_sent(connection: Connection, identifier: str) -> None:
-    """Note that a message for this experiment is under way."""
-    connection.execute(update(experiments).where(experiments.c.id == identifier).values(message_sent_at=now()))
+def mark_sent(connection: Connection, *identifiers: str) -> None:
+    """Note that a message for each of these experiments is under way."""
+    connection.execute(update(experiments).where(experiments.c.id.in_(identifiers)).values(message_sent_at=now()))
 
 
 def waiting(connection: Connection, resend_seconds: float, limit: int = 1000) -> list[Record]:

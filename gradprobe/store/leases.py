@@ -109,6 +109,11 @@ def note_provenance(connection: Connection, lease: Lease, provenance: Mapping[st
     _require(connection.execute(_held(lease).values(values)).rowcount)
 
 
+def note_summary(connection: Connection, lease: Lease, summary: Mapping[str, Any]) -> None:
+    """Store what the diagnosis came to in a few numbers, in the transaction that ends it; raises LeaseLost."""
+    _require(connection.execute(_held(lease).values(summary=json.dumps(summary))).rowcount)
+
+
 def finish(
     connection: Connection,
     lease: Lease,

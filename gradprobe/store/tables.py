@@ -64,8 +64,34 @@ experiments = Table(
     Index(None, "id", "folded_name"),
     # Null: of somebody on a server that asked for no key.
     Column("owner", String(64)),
+    # The group it belongs to, its place in it as JSON, and what its diagnosis came to.
+    Column("sweep_id", String(30)),
+    Column("member", Text),
+    Column("summary", Text),
     Index(None, "owner", "id"),
     Index(None, "owner", "status"),
+    Index(None, "sweep_id", "id"),
+)
+
+#: Groups of experiments: `kind` is `sweep` or `remedies`. `stage` is 0 where nothing will be added to it any more.
+#: `experiment_id`: what the remedies are of; no foreign key, since what was tried outlives it.
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("id", String(30), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", Text),
+    Column("tags", Text, nullable=False),
+    Column("base", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("experiment_id", String(30)),
+    Column("created_at", Double, nullable=False),
+    Column("request_id", Text),
+    Column("owner", String(64)),
+    Index(None, "kind", "id"),
+    Index(None, "experiment_id"),
+    Index(None, "stage"),
 )
 
 tags = Table(

@@ -1,6 +1,5 @@
 """Experiments: submit, list, read, change, cancel, try again, delete."""
 
-import logging
 import time
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -10,7 +9,6 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from gradprobe.errors import GradprobeError
 from gradprobe.resources import Experiment, ExperimentPage
 from gradprobe.spec import Label, Notes, Spec, SpecModel, Tags
 from gradprobe.store import experiments
@@ -35,12 +33,11 @@ from service.rendering import (
     hashed_response,
     json_response,
 )
+from service.ringing import ring
 from service.selection import FiltersDependency
 from service.submission import Submission, resubmit, submit
 
 _LOOK_SECONDS: Final = 0.2
-
-_logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/experiments", route_class=Route, tags=["experiments"])
 
@@ -80,7 +77,7 @@ def create_experiment(
     with service.database.write() as connection:
         record, is_new = submit(connection, submission, service.settings)
     if is_new:
-        _ring(service, record)
+        ring(service, [(record.id, record.queue, record.priority)])
     return accepted(record, headers={} if is_new else {"Idempotency-Replayed": "true"})
 
 
@@ -187,7 +184,7 @@ def retry_experiment(experiment_id: ExperimentId, service: ServiceDependency, ve
     with service.database.write() as connection:
         experiments.require_version(connection, experiment_id, versions)
         record = resubmit(connection, experiment_id, service.settings)
-    _ring(service, record)
+    ring(service, [(record.id, record.queue, record.priority)])
     return accepted(record)
 
 
@@ -211,14 +208,3 @@ async def read_record(service: Service, experiment_id: str) -> Record:
 def _read(service: Service, experiment_id: str) -> Record:
     with service.database.read() as connection:
         return experiments.get(connection, experiment_id)
-
-
-def _ring(service: Service, record: Record) -> None:
-    """Tell a worker, after the commit. Whatever fails here, the experiment is stored and will be sent again."""
-    if not service.doorbell.ring(record.id, record.queue, record.priority):
-        return
-    try:
-        with service.database.write() as connection:
-            experiments.mark_sent(connection, record.id)
-    except GradprobeError as error:
-        _logger.warning("%s was sent but not marked so: %s", record.id, error.message)

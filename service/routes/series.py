@@ -42,7 +42,7 @@ router = APIRouter(
     },
 )
 
-_GRADIENTS: Final[dict[str, Tensor]] = {
+GRADIENTS: Final[dict[str, Tensor]] = {
     "weights": "weight_gradients",
     "outputs": "output_gradients",
     "clipped_weights": "clipped_weight_gradients",
@@ -59,7 +59,7 @@ def read_gradients(
     of: AnyGradientParameter = "weights",
 ) -> Response:
     """Statistics of the gradients, layer by layer; with `quantiles` those of their distribution as well."""
-    tensor = _GRADIENTS[of]
+    tensor = GRADIENTS[of]
 
     if quantiles and tensor not in HISTOGRAM_TENSORS:
         raise refused("query", "quantiles", "no_histogram", f"There are no histograms of {of}; leave quantiles out.")
@@ -128,7 +128,7 @@ def read_histograms(
     asked: DistributionDependency,
 ) -> Response:
     """Histograms of the gradients; every element is in exactly one bin. With `max_points` counts are summed."""
-    tensor = _GRADIENTS[asked.of]
+    tensor = GRADIENTS[asked.of]
 
     def prepare(record: Record) -> Read:
         require_recorded(record, tensor)
