@@ -13,7 +13,7 @@ from service.authentication import Authentication
 from service.dependencies import Service, lifespan
 from service.encoding import Compression
 from service.middleware import RequestContext
-from service.routes import diagnosis, events, experiments, health, predictions, series
+from service.routes import dashboard, diagnosis, events, experiments, health, predictions, series
 
 _DESCRIPTION: Final = """\
 Do the gradients of a neural network reach every layer in training? Submit an experiment, and read every layer's
@@ -67,6 +67,7 @@ def assemble(documented: bool = True, origins: tuple[str, ...] = ()) -> FastAPI:
         diagnosis.router,
         predictions.router,
         health.router,
+        dashboard.router,
     ):
         app.include_router(router)
     problems.install(app)
