@@ -57,12 +57,17 @@ export class Form {
 
   build(schema) {
     const { properties } = this.resolve(schema);
-    const plain = [], groups = [];
+    const plain = [], choices = [], groups = new Map();
     for (const [name, property] of Object.entries(properties)) {
       const control = this.control(property, this.value, name, `/${name}`);
-      (control.matches(".group") ? groups : plain).push(control);
+      if (control.matches(".group")) groups.set(name, control);
+      else (control.matches(".choice") ? choices : plain).push(control);
     }
-    return [h("fieldset", { class: "group" }, h("legend", {}, "What it is called"), plain), ...groups];
+    const collected = (legend, controls) => (controls.length ? [h("fieldset", { class: "group" }, h("legend", {}, legend), controls)] : []);
+    // What is most often changed comes first; what a later release adds comes last.
+    const { network, ...others } = Object.fromEntries(groups);
+    return [...collected("What it is called", plain), network, ...collected("Optimization", choices), others.training, others.dataset,
+      ...Object.entries(others).filter(([name]) => !["training", "dataset"].includes(name)).map(([, control]) => control)].filter(Boolean);
   }
 
   control(schema, parent, name, pointer) {
