@@ -54,8 +54,9 @@ export async function mount(view, { parameters, signal }) {
 function filterBar(state, reload) {
   let timer;
   const typed = (name) => (event) => {
+    state.filters[name] = event.target.value.trim();
     clearTimeout(timer);
-    timer = setTimeout(() => { state.filters[name] = event.target.value.trim(); reload(); }, 200);
+    timer = setTimeout(reload, 200);
   };
   const set = (name) => (value) => { state.filters[name] = value; reload(); };
   const verdicts = VERDICTS.includes(state.filters.verdict) || !state.filters.verdict ? VERDICTS : [...VERDICTS, state.filters.verdict];
