@@ -84,7 +84,7 @@ export class Chart {
       const { traces, layout, says } = wanted.make();
       if (this.plot.classList.contains("blank")) { replace(this.plot); this.plot.classList.remove("blank"); }
       this.plot.setAttribute("aria-label", `${this.title}: ${says}`);
-      await plotly.react(this.plot, traces, frame(decades(layout, traces)), CONFIGURATION);
+      await plotly.react(this.plot, traces, frame(decades(layout, traces, this.plot.clientWidth)), CONFIGURATION);
     } catch (error) {
       if (!window.Plotly) this.blank(error.message);
       else throw error;
@@ -99,14 +99,14 @@ export class Chart {
 }
 
 /** Whole decades as ticks, where a logarithmic axis spans more than one: plotly would write a 2 and a 5 between them. */
-function decades(layout, traces) {
+function decades(layout, traces, width) {
   for (const [axis, values] of [["xaxis", "x"], ["yaxis", "y"]]) {
     if (layout[axis]?.type !== "log") continue;
     let [least, most] = [Infinity, 0];
     for (const trace of traces) for (const value of trace[values] ?? []) if (value > 0) { least = Math.min(least, value); most = Math.max(most, value); }
     if (layout[axis].range) [least, most] = layout[axis].range.map((exponent) => 10 ** exponent);
     const span = Math.log10(most / least);
-    if (span > 1.3) layout[axis].dtick = Math.max(1, Math.ceil(span / (layout[axis].ticks_wanted ?? 8)));
+    if (span > 1.3) layout[axis].dtick = Math.max(1, Math.ceil(span / (layout[axis].ticks_wanted ?? (axis === "xaxis" && width < 500 ? 5 : 8))));
     delete layout[axis].ticks_wanted;
   }
   return layout;
@@ -128,7 +128,7 @@ function frame(layout) {
 }
 
 export function logarithmic(title, more = {}) {
-  return { type: "log", title, nticks: 7, ...more };
+  return { type: "log", title, nticks: 7, tickangle: 0, ...more };
 }
 
 /** Findings as marks on the time axis: a line each, and on the chart that has room their names. */

@@ -154,7 +154,7 @@ function drawTiles(element, state) {
     if (!found) return tile.blank("No histogram");
     return tile.draw(() => ({
       traces: [{ type: "scatter", mode: "lines", line: { shape: "hvh", width: 1.3, color: state.runs[index].colour }, fill: "tozeroy", fillcolor: translucent(state.runs[index].colour, 0.25), x: found.x, y: found.y, customdata: found.y.map(percent), hovertemplate: "%{x:.1~e}: %{customdata}<extra></extra>" }],
-      layout: { xaxis: logarithmic("", { range: [Math.log10(least), Math.log10(most)], ticks_wanted: 4, tickangle: 0 }), yaxis: { showticklabels: false, showgrid: false, range: [0, tallest * 1.08] },
+      layout: { xaxis: logarithmic("", { range: [Math.log10(least), Math.log10(most)], ticks_wanted: 4 }), yaxis: { showticklabels: false, showgrid: false, range: [0, tallest * 1.08] },
         annotations: found.zero > 0.001 ? [{ text: `${percent(found.zero)} zero`, xref: "paper", yref: "paper", x: 1, y: 1, xanchor: "right", showarrow: false, font: { color: colour("faint"), size: 11 } }] : [] },
       says: `${state.runs[index].layer}, ${percent(found.zero)} exactly zero`,
     }));

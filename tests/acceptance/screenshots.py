@@ -36,9 +36,10 @@ SPECS: Final[list[dict[str, Any]]] = [
         "training": {"iterations": 500},
     },
 ]
-LIVE: Final = {"name": "sigmoid, a long run", "training": {"iterations": 20_000}}
+LIVE: Final = {"name": "sigmoid, a long run", "training": {"iterations": 400_000}}
 WIDE, NARROW = 1280, 390
-_TALLEST: Final = 4200
+#: Pictures of what is longer end here, so that they stay small.
+_TALLEST: Final = 2300
 _SETTLING_MILLISECONDS: Final = 1500
 
 
