@@ -16,7 +16,7 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts pytest openapi format faults chaos recovery test-compose fuzz \
+.PHONY: help demo up test check lint types contracts pytest screenshots openapi format faults chaos recovery test-compose fuzz \
   bench bench-run bench-faults data clean
 
 help: ## Show this list
@@ -45,7 +45,7 @@ contracts: $(VENV)/.test
 	@echo "== import contracts"
 	@$(BIN)/lint-imports --no-logo
 
-pytest: $(VENV)/.test data
+pytest: $(VENV)/.test $(VENV)/.browser data
 	@echo "== tests"
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults" $(ARGUMENTS)
 
@@ -75,6 +75,9 @@ bench-run: $(VENV)/.bench data
 
 bench-faults: $(VENV)/.embedded data ## Judge 245 labelled and 500 random experiments, ours and other tools' rules (20 minutes the first time)
 	@$(BIN)/python -m benchmarks.faults $(ARGUMENTS)
+
+screenshots: $(VENV)/.test $(VENV)/.browser data ## Take the documents' pictures of the dashboard
+	@$(BIN)/python -m tests.acceptance.screenshots docs/screenshots
 
 openapi: $(VENV)/.test ## Write openapi/openapi.json from the code
 	@$(BIN)/python -m service.openapi openapi/openapi.json
@@ -110,6 +113,11 @@ $(VENV)/.embedded: $(VENV)/.torch pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.embedded
 	@echo "== what the tests need"
 	@$(PIP) -e ".[test]" -c constraints.txt
+	@touch $@
+
+# Playwright's own browser; where that is refused, Debian's. Without either the dashboard's tests fail, and say so.
+$(VENV)/.browser: $(VENV)/.test
+	@$(BIN)/python -m tests.acceptance.browser
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.embedded

@@ -15,6 +15,7 @@ from service.encoding import Compression
 from service.middleware import RequestContext
 from service.routes import (
     comparisons,
+    dashboard,
     diagnosis,
     events,
     experiments,
@@ -70,7 +71,7 @@ def assemble(documented: bool = True, origins: tuple[str, ...] = ()) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for part in (experiments, series, events, diagnosis, remedies, sweeps, comparisons, predictions, health):
+    for part in (experiments, series, events, diagnosis, remedies, sweeps, comparisons, predictions, health, dashboard):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Authentication)

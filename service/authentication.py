@@ -17,6 +17,7 @@ from gradprobe.errors import GradprobeError, InvalidKey, MissingScope, Unauthent
 from gradprobe.settings import Settings
 from gradprobe.store import keys
 from service.problems import STATUSES, problem
+from service.static import PREFIX, assets
 
 if TYPE_CHECKING:
     from service.dependencies import Service
@@ -57,7 +58,7 @@ class Authentication:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})  # there is none, and none must come in past the keys
             return
-        if scope["type"] == "http" and scope["path"] not in OPEN:
+        if scope["type"] == "http" and not is_open(scope["path"]):
             request = Request(scope)
             try:
                 scope.setdefault("state", {})["principal"] = await _principal(request)
@@ -95,6 +96,11 @@ def _bearer(service: "Service", given: list[str]) -> Principal:
         except GradprobeError as error:
             _logger.warning("the use of %s was not noted: %s", used, error.message)
     return principal
+
+
+def is_open(path: str) -> bool:
+    """Whether a path asks for no key: what says how the server is, and the dashboard's files, which hold no data."""
+    return path in OPEN or (path.startswith(PREFIX) and path.removeprefix(PREFIX) in assets())
 
 
 def reason_for_key(scope: Scope, headers: Headers, settings: Settings) -> str | None:

@@ -1,12 +1,10 @@
-"""Whether the process lives, whether it can do its work, and where everything is."""
+"""Whether the process lives, and whether it can do its work."""
 
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from gradprobe import __version__
 from gradprobe.errors import DatabaseUnavailable, GradprobeError
 from gradprobe.resources import Readiness
 from gradprobe.store.migrate import require_head
@@ -17,15 +15,6 @@ from service.problems import RETRY_SECONDS, documented
 from service.rendering import json_response
 
 router = APIRouter(route_class=Route, tags=["service"])
-
-
-@router.get("/", include_in_schema=False)
-async def index(service: ServiceDependency) -> dict[str, Any]:
-    """Where to go from here."""
-    links = {"experiments": "/experiments", "ready": "/readyz"}
-    if service.settings.documentation:
-        links |= {"documentation": "/docs", "openapi": "/openapi.json"}
-    return {"name": "Gradprobe", "version": __version__, "links": links}
 
 
 @router.get("/livez", responses=documented())

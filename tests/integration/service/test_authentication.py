@@ -21,7 +21,7 @@ from tests.integration.service.problem_shape import assert_problem
 from tests.integration.service.serving import serving
 
 NOBODY = "redis://127.0.0.1:1/0"
-OPEN = ("/", "/livez", "/readyz", "/openapi.json", "/docs")
+OPEN = ("/", "/dashboard/main.js", "/livez", "/readyz", "/openapi.json", "/docs")
 
 
 @pytest.fixture

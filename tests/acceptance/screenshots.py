@@ -1,0 +1,95 @@
+"""The dashboard's pictures in the documents: `make screenshots`, or `python -m tests.acceptance.screenshots DIRECTORY`.
+
+Trains the networks that are to be seen, on a stack of its own, then takes every view, light and dark, wide and narrow.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from playwright.sync_api import Browser
+
+from gradprobe import Client
+from gradprobe.embedded import Stack
+from gradprobe.settings import Settings
+from tests.acceptance.browser import launched, watched
+
+_HE: Final = "he_normal"
+_COURSE: Final = {"course": "dl-101"}
+SPECS: Final[list[dict[str, Any]]] = [
+    {"name": "sigmoid baseline", "tags": _COURSE | {"arm": "control"}},
+    {"name": "ReLU, He", "tags": _COURSE, "network": {"activation": "relu", "initialization": _HE, "width": 32}},
+    {"name": "batch normalization", "tags": _COURSE, "network": {"normalization": "batch", "width": 32}},
+    {"name": "tanh, 20 layers", "network": {"depth": 20, "width": 16, "activation": "tanh"}},
+    {
+        "name": "ReLU, gain 2.5",
+        "network": {"depth": 20, "width": 64, "activation": "relu", "initialization": {"name": _HE, "gain": 2.5}},
+        "training": {"iterations": 600},
+    },
+    {
+        "name": "a hundred layers",
+        "network": {"depth": 100, "width": 24, "activation": "relu", "initialization": _HE},
+        "optimizer": {"name": "sgd", "learning_rate": 0.001},
+        "training": {"iterations": 500},
+    },
+]
+LIVE: Final = {"name": "sigmoid, a long run", "training": {"iterations": 400_000}}
+WIDE, NARROW = 1280, 390
+#: Pictures of what is longer end here, so that they stay small.
+_TALLEST: Final = 2300
+_SETTLING_MILLISECONDS: Final = 1500
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Take the documents' pictures of the dashboard.")
+    parser.add_argument("directory", type=Path)
+    directory: Path = parser.parse_args().directory
+    directory.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as data, Stack(_settings(Path(data))) as stack, Client(stack.url) as client:
+        made = [client.create(spec).id for spec in SPECS]
+        for identifier in made:
+            client.wait(identifier, timeout=600)
+        live = client.create(LIVE).id
+        with launched() as browser:
+            for path in _pictures(browser, stack.url, made, directory):
+                sys.stdout.write(f"{path} {path.stat().st_size // 1024} KiB\n")
+        client.cancel(live)
+
+
+def _settings(data: Path) -> Settings:
+    return Settings(data_directory=data, datasets_directory=Settings().dataset_cache, flush_seconds=0.5)
+
+
+def _pictures(browser: Browser, url: str, made: list[str], directory: Path) -> Iterator[Path]:
+    views = {
+        "list": "/",
+        "experiment": f"/experiments/{made[0]}",
+        "compare": f"/compare?ids={','.join(made[:5])}",
+        "form": "/new",
+    }
+    for scheme in ("light", "dark"):
+        for size, width in (("wide", WIDE), ("narrow", NARROW)):
+            for name, view in views.items():
+                yield _picture(browser, url, view, directory / f"{name}-{size}-{scheme}.png", (scheme, width))
+    yield _picture(browser, url, f"/experiments/{made[5]}", directory / "hundred-layers.png", ("light", WIDE))
+
+
+def _picture(browser: Browser, url: str, view: str, path: Path, look: tuple[Any, int]) -> Path:
+    scheme, width = look
+    with watched(browser, url, color_scheme=scheme, viewport={"width": width, "height": 900}) as dashboard:
+        page = dashboard.open(view)
+        page.wait_for_timeout(_SETTLING_MILLISECONDS)
+        # As tall as the page, so that what is drawn once it is seen is drawn.
+        height = min(int(page.evaluate("document.documentElement.scrollHeight")), _TALLEST)
+        page.set_viewport_size({"width": width, "height": max(height, 600)})
+        page.wait_for_timeout(2 * _SETTLING_MILLISECONDS)
+        page.screenshot(path=path)
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""The dashboard in a real browser, on a real stack, with a run that goes on meanwhile."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from gradprobe import Client
+from gradprobe.embedded import Stack
+from gradprobe.resources import Experiment
+from gradprobe.settings import Settings
+from gradprobe.spec import Spec
+from gradprobe.store.database import Database
+from tests.acceptance.browser import Watched, launched, watched
+from tests.integration.service.keyed import bearer
+from tests.integration.service.serving import serving
+
+VANISHING = {
+    "name": "dashboard sigmoid",
+    "tags": {"arm": "control"},
+    "dataset": "synthetic",
+    "training": {"iterations": 300},
+}
+HEALTHY = {
+    "name": "dashboard relu",
+    "tags": {"arm": "remedy"},
+    "dataset": "synthetic",
+    "network": {"activation": "relu", "initialization": "he_normal", "width": 32},
+    "training": {"iterations": 300},
+}
+#: Long enough to be watched; it is cancelled afterwards.
+LONG = {"name": "dashboard live", "dataset": "synthetic", "training": {"iterations": 200_000}}
+LAST_DRAWN = "() => Math.max(...(document.querySelectorAll('.js-plotly-plot')[0]?.data?.[0]?.x ?? [-1]))"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as opened:
+        yield opened
+
+
+@pytest.fixture
+def dashboard(browser: Browser, stack: Stack) -> Iterator[Watched]:
+    with watched(browser, stack.url, viewport={"width": 1280, "height": 900}) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def ended(stack: Stack) -> tuple[Experiment, Experiment]:
+    """A run whose gradients vanish, and one whose do not."""
+    with Client(stack.url) as client:
+        made = [client.create(spec) for spec in (VANISHING, HEALTHY)]
+        first, second = (client.wait(one.id, timeout=60) for one in made)
+    return first, second
+
+
+@pytest.fixture
+def live(stack: Stack, ended: object) -> Iterator[Experiment]:
+    with Client(stack.url) as client:
+        made = client.create(LONG)
+        yield made
+        client.cancel(made.id)
+        client.wait(made.id, timeout=60)
+
+
+def test_curves_grow_without_a_reload(dashboard: Watched, live: Experiment) -> None:
+    page = dashboard.open(f"/experiments/{live.id}")
+    page.evaluate("window.stayed = true")
+    dashboard.drawn()
+    page.wait_for_function(f"({LAST_DRAWN})() > 0")
+    first = page.evaluate(LAST_DRAWN)
+
+    page.wait_for_function(f"before => ({LAST_DRAWN})() > 2 * before", arg=first)
+    assert page.evaluate("window.stayed")
+    expect(page.locator(".verdict .badge").first).to_have_text("vanishing")
+    expect(page.locator(".facts progress")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".facts .dot")).to_have_text("cancelled")
+
+
+def test_the_verdict_in_words_its_evidence_and_its_charts(
+    dashboard: Watched, ended: tuple[Experiment, Experiment]
+) -> None:
+    vanishing, _ = ended
+    page = dashboard.open(f"/experiments/{vanishing.id}")
+
+    expect(page.locator(".sentence")).to_contain_text("Vanishing")
+    expect(page.get_by_role("list", name="Remedies").first).to_be_visible()
+    for title in ("Gradient flow", "Measured against predicted", "Update ratio", "Activations", "Loss"):
+        chart = page.locator("figure", has=page.get_by_role("heading", name=title, exact=True))
+        chart.scroll_into_view_if_needed()
+        expect(chart.locator(".main-svg").first).to_be_visible()
+        assert "nothing yet" not in (chart.locator(".plot").get_attribute("aria-label") or "nothing yet").lower()
+    flow = page.locator(".js-plotly-plot").first
+    assert flow.evaluate("plot => plot.data[0].z.length") == 6
+    assert flow.evaluate("plot => plot.data[0].z[0][0] < -1.5")  # layer1 gets less than a thirtieth of layer6's
+    assert flow.evaluate("plot => plot.layout.shapes.length") >= 1  # the finding's mark
+
+    ridges = page.locator("figure", has=page.get_by_role("heading", name="Distribution over time"))
+    ridges.scroll_into_view_if_needed()
+    expect(ridges.locator(".main-svg").first).to_be_visible()
+    assert ridges.locator(".plot").evaluate("plot => plot.layout.xaxis.type") == "log"
+    ridges.get_by_text("linear").click()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.js-plotly-plot')].some(p => p.layout.xaxis.title.text === 'value')"
+    )
+
+
+def test_the_list_is_filtered_and_sorted(dashboard: Watched, ended: tuple[Experiment, Experiment]) -> None:
+    page = dashboard.open("/")
+    names = page.locator(".rows .what > a:first-child")
+    expect(page.get_by_text("dashboard sigmoid")).to_be_visible()
+
+    page.get_by_role("searchbox", name="Part of the name").fill("dashboard relu")
+    expect(names).to_have_text(["dashboard relu"])
+    page.get_by_role("searchbox", name="Part of the name").fill("dashboard")
+    page.get_by_role("combobox", name="Verdict").select_option("vanishing")
+    expect(page.get_by_text("dashboard relu")).to_have_count(0)
+    page.get_by_role("combobox", name="Verdict").select_option("")
+    page.get_by_role("searchbox", name="Tag, as key:value").fill("arm:remedy")
+    expect(names).to_have_text(["dashboard relu"])
+    page.get_by_role("searchbox", name="Tag, as key:value").fill("")
+    page.get_by_text("Done", exact=True).click()
+    page.get_by_role("button", name="Experiment", exact=True).click()
+    expect(names).to_have_text(["dashboard relu", "dashboard sigmoid"])
+    page.get_by_role("button", name="Experiment", exact=True).click()
+    expect(names).to_have_text(["dashboard sigmoid", "dashboard relu"])
+    page.get_by_role("searchbox", name="Part of the name").fill("there is no such name")
+    expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+
+
+def test_two_runs_are_compared(dashboard: Watched, ended: tuple[Experiment, Experiment]) -> None:
+    page = dashboard.open("/?name=dashboard&status=succeeded")
+    for one in ended:
+        page.get_by_role("checkbox", name=f"Choose {one.name}").check()
+    page.get_by_role("link", name="Compare", exact=True).last.click()
+
+    expect(page.get_by_role("heading", name="2 runs compared")).to_be_visible()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    expect(page.locator("thead")).to_contain_text("network activation name")
+    expect(page.locator("thead")).not_to_contain_text("training seed")
+    dashboard.drawn(2)
+    assert page.locator(".js-plotly-plot").first.evaluate(
+        "plot => plot.data.filter(t => t.name).map(t => t.name).sort()"
+    ) == [
+        "dashboard relu",
+        "dashboard sigmoid",
+    ]
+
+
+def test_an_experiment_is_made_through_the_form(dashboard: Watched, stack: Stack) -> None:
+    page = dashboard.open("/new")
+    expect(page.locator("aside")).to_contain_text("Gradients vanish with depth")
+    assert Spec.model_validate_json(page.locator("#raw").input_value()) == Spec()
+
+    page.get_by_label("Name").first.fill("made by the form")
+    page.locator("[id='field-dataset-name']").select_option("synthetic")
+    page.locator("[id='field-training-iterations']").fill("-3")
+    page.get_by_role("button", name="Run it").click()
+    refused = page.locator("[id='field-training-iterations']")
+    expect(refused).to_have_attribute("aria-invalid", "true")
+    expect(refused).to_be_focused()
+    expect(page.locator("[id='field-training-iterations-fault']")).to_contain_text("greater than or equal to 1")
+    dashboard.faults.clear()  # Chromium itself reports the 422
+
+    refused.fill("300")
+    page.get_by_role("button", name="Run it").click()
+    expect(page.get_by_role("heading", name="made by the form")).to_be_visible()
+    expect(page.locator(".facts .dot")).to_have_text("done", timeout=60_000)
+    expect(page.locator(".verdict .badge").first).to_have_text("vanishing")
+    with Client(stack.url) as client:
+        assert client.get(page.url.rpartition("/")[2]).verdict == "vanishing"
+
+    page.get_by_role("button", name="Try it").first.click()
+    expect(page.locator("[id='field-network-activation']")).to_have_value("relu")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_violation_of_accessibility(
+    browser: Browser, stack: Stack, ended: tuple[Experiment, Experiment], scheme: Any
+) -> None:
+    views = {"/": 0, f"/experiments/{ended[0].id}": 3, f"/compare?ids={ended[0].id},{ended[1].id}": 2, "/new": 1}
+    found: dict[str, list[str]] = {}
+    for width in (1280, 390):
+        with watched(browser, stack.url, color_scheme=scheme, viewport={"width": width, "height": 1600}) as dashboard:
+            for view, charts in views.items():
+                page = dashboard.open(view)
+                dashboard.drawn(charts if width == 1280 else 0)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} is wider than the page"
+                if width == 1280 or view == "/":
+                    found |= {f"{view} {width}": problems} if (problems := violations(page)) else {}
+    assert found == {}
+
+
+def violations(page: Page) -> list[str]:
+    """What axe calls serious or critical, with the first place where it is."""
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0].get('failureSummary', '')}"
+        for one in Axe().run(page).response["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def test_a_key_is_asked_for_and_kept_in_this_tab(browser: Browser, tmp_path: Path, sqlite_template: Path) -> None:
+    settings = Settings(data_directory=tmp_path, redis_url="redis://127.0.0.1:1/0", authentication="required")
+    shutil.copy(sqlite_template, str(settings.database.database))
+    database = Database(settings.database)
+    key = bearer(database, "ada")
+    with serving(settings) as client, watched(browser, str(client.base_url).rstrip("/")) as dashboard:
+        page = dashboard.page
+        page.goto(f"{dashboard.origin}/")
+        expect(page.get_by_role("heading", name="This server asks for a key")).to_be_visible()
+        page.get_by_label("Key", exact=True).fill("gp_wrong")
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.get_by_label("Key", exact=True).fill(key.secret)
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_role("heading", name="No experiments yet")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("heading", name="No experiments yet")).to_be_visible()
+        assert page.evaluate("Object.values(localStorage).join()").count("gp_") == 0
+        page.get_by_role("button", name="Forget key").click()
+        expect(page.get_by_role("heading", name="This server asks for a key")).to_be_visible()
+        assert all(re.search("401", fault) for fault in dashboard.faults)
+        dashboard.faults.clear()  # Chromium itself reports each 401
+    database.close()
+
+
+def test_what_is_drawn_is_what_was_measured(dashboard: Watched) -> None:
+    """The modules' own arithmetic, in the browser that runs it."""
+    page = dashboard.open("/new")
+    in_page = """async () => {
+      const { buckets, magnitudes, summarized } = await import("/dashboard/series.js");
+      const { merge } = await import("/dashboard/verdict.js");
+      const reduced = { steps: [0, 3, 4, 7, 8], reduction: { method: "minmax", bucket: 4 } };
+      const { groups, steps } = buckets(reduced);
+      const layer = { edges: [-0.2, -0.1, 0.1, 0.2, 2, 4], counts: [[2, 0, 2, 0, 4]], zero: [8] };
+      const shares = magnitudes(layer, 0);
+      return { steps, drawn: summarized([1, 100, null, 4, 0], groups, true),
+        total: shares.y.reduce((a, b) => a + b, 0), zero: shares.zero,
+        merged: merge({ a: { b: 1, c: 2 }, d: [1] }, { a: { b: null, e: 3 }, d: [2] }) };
+    }"""
+    assert page.evaluate(in_page) == {
+        "steps": [1.5, 5.5, 8],
+        "drawn": {"low": [1, 4, 0], "middle": [10, 4, None], "high": [100, 4, 0]},
+        "total": 0.5,
+        "zero": 0.5,
+        "merged": {"a": {"c": 2, "e": 3}, "d": [2]},
+    }
