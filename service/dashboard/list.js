@@ -91,16 +91,20 @@ function drawRows(state, body, draw) {
   const sign = state.descending ? -1 : 1;
   const items = [...state.items].sort((a, b) => sign * (value(a) < value(b) ? -1 : value(a) > value(b) ? 1 : 0));
   const elements = items.map((one) => {
-    const mark = `${JSON.stringify([one.status, one.progress, one.verdict, one.name, one.tags, one.result])}${ago(one.created_at)}`;
     const known = state.rows.get(one.id);
-    if (known?.mark === mark) { known.element.querySelector("input").checked = state.chosen.has(one.id); return known.element; }
+    const age = ago(one.created_at);
+    const same = known?.one === one && known.age === age;
+    const mark = same ? known.mark : `${JSON.stringify([one.status, one.progress, one.verdict, one.name, one.tags, one.result])}${age}`;
+    if (known?.mark === mark) { known.one = one; known.age = age; known.element.querySelector("input").checked = state.chosen.has(one.id); return known.element; }
     const element = row(one, state, draw);
-    state.rows.set(one.id, { mark, element });
+    state.rows.set(one.id, { mark, element, one, age });
     return element;
   });
   const focused = document.activeElement?.closest?.(".row")?.dataset.id;
   // Only where the order or the elements differ: moving an element takes the focus away.
-  if (elements.length !== body.children.length || elements.some((element, index) => body.children[index] !== element)) replace(body, elements);
+  const standing = [...body.children];
+  if (standing.length <= elements.length && standing.every((element, index) => elements[index] === element)) body.append(...elements.slice(standing.length));
+  else replace(body, elements);
   if (focused && document.activeElement === document.body) body.querySelector(`[data-id="${focused}"] a`)?.focus();
 }
 

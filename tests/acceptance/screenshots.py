@@ -39,7 +39,7 @@ SPECS: Final[list[dict[str, Any]]] = [
 LIVE: Final = {"name": "sigmoid, a long run", "training": {"iterations": 400_000}}
 WIDE, NARROW = 1280, 390
 #: Pictures of what is longer end here, so that they stay small.
-_TALLEST: Final = 2300
+_TALLEST: Final = 1900
 _SETTLING_MILLISECONDS: Final = 1500
 
 
