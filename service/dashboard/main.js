@@ -8,6 +8,7 @@ const ROUTES = [
   [/^\/$/, "list", "./list.js"],
   [/^\/experiments\/(exp_[A-Za-z0-9]+)$/, "experiment", "./experiment.js"],
   [/^\/compare$/, "compare", "./compare.js"],
+  [/^\/sweeps(?:\/(swp_[A-Za-z0-9]+))?$/, "sweeps", "./sweep.js"],
   [/^\/new$/, "new", "./form.js"],
 ];
 let leave = null;

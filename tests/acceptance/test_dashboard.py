@@ -180,6 +180,20 @@ def test_an_experiment_is_made_through_the_form(dashboard: Watched, stack: Stack
     expect(page.locator("[id='field-network-activation']")).to_have_value("relu")
 
 
+def test_a_sweep_is_a_table_and_a_heat_map(dashboard: Watched, stack: Stack) -> None:
+    axes = {"/network/activation": ["sigmoid", "relu"], "/training/seed": [0, 1]}
+    with Client(stack.url) as client:
+        made = client.sweep(axes, base={"dataset": "synthetic", "training": {"iterations": 100}})
+        client.wait_sweep(made.id)
+    page = dashboard.open("/sweeps")
+    page.locator("tbody a").first.click()
+
+    expect(page.locator("tbody tr")).to_have_count(4)
+    dashboard.drawn()
+    assert page.locator(".js-plotly-plot").evaluate("plot => plot.data[0].z.flat().filter(v => v > 0).length") == 4
+    assert violations(page) == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_serious_violation_of_accessibility(
     browser: Browser, stack: Stack, ended: tuple[Experiment, Experiment], scheme: Any
