@@ -86,7 +86,7 @@ def _outcome(run: Run, found: Diagnosis) -> Outcome:
     ratio = summarize(Measurements(run.spec, run.blocks), found, VERSION)["delta_ratio_initial"]
     loss = run.outcome["final_loss"]
     loss = loss if math.isfinite(loss) else math.inf
-    return Outcome(found.verdict, run.outcome["test_accuracy"], loss, ratio)
+    return Outcome(None if found.failed_rules else found.verdict, run.outcome["test_accuracy"], loss, ratio)
 
 
 def report(tried: Sequence[Tried]) -> str:
