@@ -122,7 +122,9 @@ def _skipped(measured: Measurements) -> Floats:
     if network.kind != "mlp" or not network.residual:
         return found
     for index, here in enumerate(passage.forward[:-1]):
-        gradient = passage.delta_second[index] / (here.slope_second * here.scale)
+        passed = here.slope_second * here.scale
+        # Where no unit passes anything on, nothing can be told of what a skip connection added before it.
+        gradient = passage.delta_second[index] / passed if passed > 0 else 0.0
         units = passage.layers[index + 1].weight_shape[0]
         through = passage.forward[index + 1].drawn.weight * units * passage.delta_second[index + 1]
         if gradient > 0 and through > 0:

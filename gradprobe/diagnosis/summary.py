@@ -15,7 +15,8 @@ def summarize(measured: Measurements, found: Diagnosis | None, version: int) -> 
     the mean.
     """
     ratios = delta_ratios(measured)
-    return {"version": version, "cause": found.cause if found is not None else None, **ratios}
+    cause, failed = (found.cause, list(found.failed_rules)) if found is not None else (None, [])
+    return {"version": version, "cause": cause, "failed_rules": failed, **ratios}
 
 
 def delta_ratios(measured: Measurements) -> dict[str, float | None]:

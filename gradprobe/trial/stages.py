@@ -79,4 +79,6 @@ def _outcome(member: Place) -> Outcome:
     loss = result.get("final_loss")
     # A loss that was not finite is null in the result.
     finite = math.inf if loss is None else loss
-    return Outcome(member.verdict, result.get("test_accuracy"), finite, summary.get("delta_ratio_initial"))
+    # Of what a rule that failed looks for nothing is known, so it can't be called healthy.
+    verdict = None if summary.get("failed_rules") else member.verdict
+    return Outcome(verdict, result.get("test_accuracy"), finite, summary.get("delta_ratio_initial"))

@@ -125,3 +125,10 @@ def test_narrow_layers_are_born_dead_by_chance_and_wide_ones_by_their_bias() -> 
         made = Made(spec_of(network)).put("activations", "dead_fraction", 1.0, 4)
         finding = diagnose(made.measurements).findings[0]
         assert (finding.rule, finding.cause) == ("dying_units", cause)
+
+
+def test_a_residual_net_whose_units_pass_nothing_on_is_judged_by_every_rule() -> None:
+    spec = spec_of({"depth": 8, "residual": True, "initialization": {"name": "he_normal", "bias": -1000.0}})
+    found = diagnose(Made(spec).measurements)
+    assert found.failed_rules == ()
+    assert found.attribution is not None
