@@ -316,6 +316,12 @@ class FindingDocument(Resource):
     remedies: list[RemedyDocument]
 
 
+class FindingEvent(FindingDocument):
+    """An event `finding`: the diagnosis of an experiment that has ended holds this; the weightiest comes first."""
+
+    experiment_id: str
+
+
 class DiagnosisDocument(Resource):
     """What the rules say of what was measured; the weightiest finding comes first and gives the verdict."""
 

@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     cors_origins: tuple[str, ...] = Field(
         default=(), description='Sites whose pages may read the API, a JSON list such as ["https://example.org"].'
     )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="Of what a server process logs. auto: for people on a terminal, else JSON."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is less than this is not logged."
+    )
     documentation: bool = Field(default=True, description="Whether /docs and /openapi.json are there.")
 
     maximum_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)

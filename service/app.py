@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
-from gradprobe import __version__
+from gradprobe import __version__, logs
 from gradprobe.settings import Settings
 from service import documentation, problems
 from service.authentication import Authentication
@@ -49,10 +49,14 @@ _RESPONSE_HEADERS: Final = ("ETag", "Idempotency-Replayed", "Link", "Location", 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service with its database and its broker; neither is needed to start.
 
+    Without settings it is a process of its own: then it reads them, and sees to what the whole process logs.
+
     Raises:
         DataDirectoryUnusable: when SQLite's directory can't be made.
     """
     chosen = settings or Settings()
+    if settings is None:
+        logs.configure(chosen.log_format, chosen.log_level)
     app = assemble(chosen.documentation, chosen.cors_origins)
     app.state.service = Service(chosen)
     return app

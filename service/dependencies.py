@@ -13,6 +13,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from gradprobe.access import Principal
 from gradprobe.errors import GradprobeError, NoKey
+from gradprobe.identifiers import is_experiment_id
+from gradprobe.logs import bind
 from gradprobe.queue import Doorbell
 from gradprobe.settings import Settings
 from gradprobe.store import experiments, keys, sweeps
@@ -63,6 +65,8 @@ async def _visible(
     service: ServiceDependency,
     principal: PrincipalDependency,
 ) -> str:
+    if is_experiment_id(experiment_id):
+        bind(experiment_id=experiment_id)
     if not principal.sees_all:
         await run_in_threadpool(_require_visible, service, experiment_id, principal)
     return experiment_id

@@ -11,14 +11,14 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gradprobe.resources import Problem, ProgressEvent, StatisticsEvent, StatusEvent
+from gradprobe.resources import FindingEvent, Problem, ProgressEvent, StatisticsEvent, StatusEvent
 from service.authentication import OPEN, REFUSALS, SCHEME
 from service.problems import documented
 
 Document = dict[str, Any]
 #: What no route returns as its whole body: problems, and what events bring.
 _MODELS: Final[list[tuple[type[BaseModel], Literal["validation", "serialization"]]]] = [
-    (model, "serialization") for model in (Problem, StatusEvent, ProgressEvent, StatisticsEvent)
+    (model, "serialization") for model in (Problem, StatusEvent, ProgressEvent, StatisticsEvent, FindingEvent)
 ]
 _LIBRARY: Final = "https://cdn.jsdelivr.net"
 _INLINE_SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)

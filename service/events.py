@@ -5,25 +5,33 @@ go on where another stopped, a reader that was away for long or reads slowly is 
 recorded step is left out.
 """
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Self
 
-from gradprobe.errors import InvalidEventId
+from gradprobe.diagnosis import diagnose
+from gradprobe.errors import CorruptBlock, InvalidEventId
+from gradprobe.spec import Spec
 from gradprobe.state import Status
 from gradprobe.statistics import Tensor, names
+from gradprobe.store import measurements
 from gradprobe.store.experiments import Record
 from gradprobe.store.reader import Reader
 from service.columns import Columns, metrics_document, series_document
 from service.reduction import Range, read_points
 from service.rendering import experiment_document, time_text
 
-Kind = Literal["status", "progress", "statistics", "end"]
-KINDS: Final[tuple[Kind, ...]] = ("status", "progress", "statistics", "end")
+Kind = Literal["status", "progress", "statistics", "finding", "end"]
+KINDS: Final[tuple[Kind, ...]] = ("status", "progress", "statistics", "finding", "end")
+
+_logger = logging.getLogger(__name__)
 
 _UNKNOWN: Final = "unknown"
-_ID: Final = re.compile(rf"([0-9]{{1,9}})-({'|'.join(Status)}|{_UNKNOWN})-([0-9]{{1,10}})-([0-9]{{1,10}})(-end)?")
+_ID: Final = re.compile(
+    rf"([0-9]{{1,9}})-({'|'.join(Status)}|{_UNKNOWN})-([0-9]{{1,10}})-([0-9]{{1,10}})(?:-f([0-9]{{1,4}}))?(-end)?"
+)
 _TOLD: Final[dict[str, tuple[Tensor, str]]] = {
     "weight_gradients": ("weight_gradients", "weights"),
     "output_gradients": ("output_gradients", "outputs"),
@@ -35,20 +43,22 @@ _STATISTIC: Final = "mean_abs"
 class Known:
     """What a watcher knows: attempt, status and iteration, and that it was told of all steps before `next_step`.
 
-    `iteration` is -1 and `status` None where it knows nothing.
+    `iteration` is -1 and `status` None where it knows nothing; `findings` counts those of the end it was told.
     """
 
     attempt: int = 0
     status: Status | None = None
     iteration: int = -1
     next_step: int = 0
+    findings: int = 0
     ended: bool = False
 
     @property
     def id(self) -> str:
         """As the id of the event that told the last of it."""
+        findings = f"-f{self.findings}" if self.findings else ""
         end = "-end" if self.ended else ""
-        return f"{self.attempt}-{self.status or _UNKNOWN}-{max(self.iteration, 0)}-{self.next_step}{end}"
+        return f"{self.attempt}-{self.status or _UNKNOWN}-{max(self.iteration, 0)}-{self.next_step}{findings}{end}"
 
     @classmethod
     def of_id(cls, identifier: str) -> Self:
@@ -56,9 +66,9 @@ class Known:
         found = _ID.fullmatch(identifier)
         if found is None:
             raise InvalidEventId
-        attempt, status, iteration, next_step, end = found.groups()
+        attempt, status, iteration, next_step, findings, end = found.groups()
         known_status = None if status == _UNKNOWN else Status(status)
-        return cls(int(attempt), known_status, int(iteration), int(next_step), end is not None)
+        return cls(int(attempt), known_status, int(iteration), int(next_step), int(findings or 0), end is not None)
 
     def has_the_end_of(self, record: Record) -> bool:
         """Whether nothing is left to tell."""
@@ -85,10 +95,13 @@ class Event:
 def news(known: Known, record: Record, reader: Reader, wish: Wish) -> Iterator[Event]:
     """Everything that a watcher who knows so much does not know yet, in order.
 
-    The status comes first, but one that ends the experiment after all that was measured.
+    The status comes first, but one that ends the experiment after all that was measured; what the diagnosis found is
+    told then, and not while findings still come and go.
     """
     changed = (known.status, known.attempt) != (record.status, record.attempt)
     known = _consistent(known, record)
+    if changed:
+        known = replace(known, findings=0)
     if changed and not record.status.ended:
         yield from _wanted(wish, status := _status(known, record))
         known = status.known
@@ -102,7 +115,9 @@ def news(known: Known, record: Record, reader: Reader, wish: Wish) -> Iterator[E
         if changed:
             yield from _wanted(wish, status := _status(known, record))
             known = status.known
-        yield Event("end", experiment_document(record), replace(known, ended=True))
+        if "finding" in wish.kinds:
+            yield from _findings(known, record, reader)
+        yield Event("end", experiment_document(record), replace(known, findings=0, ended=True))
 
 
 def _wanted(wish: Wish, event: Event) -> Iterator[Event]:
@@ -145,6 +160,19 @@ def _statistics(known: Known, record: Record, reader: Reader, wish: Wish) -> Eve
     stop = _readable(record)
     data = _summary(record, reader, Range(known.next_step, stop, wish.max_points))
     return Event("statistics", data, replace(known, next_step=stop))
+
+
+def _findings(known: Known, record: Record, reader: Reader) -> Iterator[Event]:
+    """Those that are not known yet, weightiest first; none where the diagnosis itself fails: the end has to be told."""
+    try:
+        measured = measurements.read(reader, Spec.model_validate(record.spec))
+        found = diagnose(measured).findings if measured.blocks else ()
+    except (CorruptBlock, ValueError):
+        _logger.exception("%s: no findings to tell", record.id, extra={"experiment_id": record.id})
+        return
+    for number, finding in enumerate(found[known.findings :], known.findings + 1):
+        data = {"experiment_id": record.id, **finding.document()}
+        yield Event("finding", data, replace(known, findings=number))
 
 
 def _summary(record: Record, reader: Reader, wanted: Range) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gradprobe.logs import bound
 from service import metrics
 from service.problems import internal_error
 
+_LONGEST_PATH: Final = 300  # characters of it in the log
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 #: Of every answer that does not bring its own: nothing in it is to be run, framed, sniffed or told to other sites.
@@ -43,6 +45,12 @@ class RequestContext:
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
+        # Every line of this request names it, those of the threads that answer it too.
+        with bound(request_id=request_id):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = scope["state"]["request_id"]
         began, started = time.perf_counter(), False
 
         async def send_named(message: Message) -> None:
@@ -50,18 +58,37 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 started = True
                 _add_headers(MutableHeaders(scope=message), request_id)
-                route = getattr(scope.get("route"), "path", "none")
-                metrics.answered(scope["method"], route, message["status"], time.perf_counter() - began)
-                _logger.info("%s %s %d %s", scope["method"], quote(scope["path"]), message["status"], request_id)
+                _note(scope, message["status"], time.perf_counter() - began)
             await send(message)
 
         try:
             await self.app(scope, receive, send_named)
         except Exception:
-            _logger.exception("request %s failed: %s %s", request_id, scope["method"], quote(scope["path"]))
+            fields = {"method": scope["method"], "route": _route(scope)}
+            _logger.exception("request %s failed", request_id, extra=fields)
             if started:
                 raise  # half an answer is out, and only a broken connection tells the client so
             await internal_error(Request(scope))(scope, receive, send_named)
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    """Count the request, and write its one line, when its answer begins: a stream's end may be far."""
+    method, route = scope["method"], _route(scope)
+    metrics.answered(method, route, status, seconds)
+    principal = scope["state"].get("principal")
+    fields = {
+        "method": method,
+        "route": route,
+        "status": status,
+        "milliseconds": round(seconds * 1000, 2),
+    }
+    if principal is not None and principal.owner is not None:
+        fields["owner"] = principal.owner
+    _logger.info("%s %s %d", method, quote(scope["path"])[:_LONGEST_PATH], status, extra=fields)
+
+
+def _route(scope: Scope) -> str:
+    return str(getattr(scope.get("route"), "path", "none"))
 
 
 def _request_id(given: str) -> str:

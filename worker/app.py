@@ -11,8 +11,18 @@ import signal
 from functools import cache
 from typing import Any
 
-from celery.signals import worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
+from billiard.util import get_logger as get_pool_logger
+from celery.signals import (
+    celeryd_after_setup,
+    celeryd_init,
+    setup_logging,
+    worker_process_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
+from gradprobe import logs
 from gradprobe.queue import TRAIN, celery_app
 from gradprobe.settings import Settings
 from gradprobe.store.database import Database
@@ -51,8 +61,26 @@ def train(experiment_id: str) -> None:
     _executor().execute(experiment_id, settings, _database())
 
 
+@setup_logging.connect  # type: ignore[untyped-decorator]  # who listens keeps Celery from doing it
+def _log(**_: Any) -> None:
+    get_pool_logger()  # which is cut off from all others where it is first asked for
+    logs.configure(settings.log_format, settings.log_level)
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def _speak_one_language(instance: Any, **_: Any) -> None:
+    _log()  # at once: what Celery warns of as it starts belongs there too
+    instance.quiet = True  # its banner would stand raw among the lines
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _let_children_speak_it(**_: Any) -> None:
+    os.environ.pop("_MP_FORK_LOGLEVEL_", None)  # with it a child would log by itself until this file is there
+
+
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _warm_up(**_: Any) -> None:
+    _log()  # Celery may have asked before this file was there to hear it
     executor = _executor()
     executor.warm_up()
     signal.signal(signal.SIGUSR2, lambda *_: executor.stopping.set())

@@ -28,6 +28,7 @@ from gradprobe.errors import (
     TimeLimitExceeded,
     WorkerStopping,
 )
+from gradprobe.logs import bound
 from gradprobe.probe import warm_up
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
@@ -63,24 +64,27 @@ def execute(experiment_id: str, settings: Settings, database: Database) -> Statu
     Whatever goes wrong ends up in the experiment's `error`: an experiment never stays `running` for a reason that this
     process knows, unless the database is away for so long that it can't be told.
     """
+    with bound(experiment_id=experiment_id):
+        return _execute(experiment_id, settings, database)
+
+
+def _execute(experiment_id: str, settings: Settings, database: Database) -> Status | None:
     if stopping.is_set():
         return None  # it waits for a worker that stays
     with database.write() as connection:
         claimed = leases.claim(connection, experiment_id, _worker_name(), settings.lease_seconds)
     if claimed is None:
-        _logger.info("%s: nothing to do", experiment_id)
+        _logger.info("nothing to do")
         return None
     record, lease = claimed
-    _logger.info(
-        "%s: attempt %d begins at iteration %d (request %s)",
-        experiment_id, lease.attempt, record.iteration, record.request_id,
-    )  # fmt: skip
-    try:
-        return _hold(Attempt(record, lease, settings, database))
-    except LeaseLost:
-        _logger.warning("%s: attempt %d lost its lease and stops", experiment_id, lease.attempt)
-    except DatabaseUnavailable as error:
-        _logger.error("%s: left to the next worker, the database stayed away: %s", experiment_id, error)
+    with bound(request_id=record.request_id, attempt=lease.attempt, worker=_worker_name()):
+        _logger.info("begins at iteration %d of %d", record.iteration, record.iterations)
+        try:
+            return _hold(Attempt(record, lease, settings, database))
+        except LeaseLost:
+            _logger.warning("lost its lease and stops")
+        except DatabaseUnavailable as error:
+            _logger.error("left to the next worker, the database stayed away: %s", error)
     return None
 
 
@@ -104,7 +108,6 @@ class Attempt:
 
 
 def _hold(attempt: Attempt) -> Status | None:
-    identifier = attempt.record.id
     try:
         with beating(attempt.database, attempt.lease, attempt.settings.heartbeat_seconds) as heartbeat:
             status, values = _outcome(attempt, heartbeat)
@@ -112,14 +115,13 @@ def _hold(attempt: Attempt) -> Status | None:
         attempt.write(_finish, status, **values)
     except WorkerStopping:
         attempt.write(leases.give_back)
-        _logger.info("%s: given back, this worker stops", identifier)
+        _logger.info("given back, this worker stops")
         return None
-    _logger.info("%s: %s", identifier, status)
+    _logger.info("ended: %s", status)
     return status
 
 
 def _outcome(attempt: Attempt, heartbeat: Heartbeat) -> tuple[Status, dict[str, Any]]:
-    identifier = attempt.record.id
     try:
         outcome = _train(attempt, Spec.model_validate(attempt.record.spec), heartbeat)
     except (LeaseLost, WorkerStopping, DatabaseUnavailable):
@@ -127,10 +129,10 @@ def _outcome(attempt: Attempt, heartbeat: Heartbeat) -> tuple[Status, dict[str, 
     except ExperimentCancelled:
         return Status.CANCELLED, {}
     except GradprobeError as error:
-        _logger.warning("%s: %s", identifier, error.message)
+        _logger.warning("%s", error.message)
         return Status.FAILED, {"error": {"code": error.code, "message": error.message}}
     except Exception as error:
-        _logger.exception("%s: failed", identifier)
+        _logger.exception("failed")
         message = f"{type(error).__name__}: {error}. The worker's log has the details."
         return Status.FAILED, {"error": {"code": GradprobeError.code, "message": message}}
     return Status.SUCCEEDED, {"result": _result(outcome, attempt.record.iterations)}
@@ -159,7 +161,7 @@ def _train(attempt: Attempt, spec: Spec, heartbeat: Heartbeat) -> Outcome:
         try:
             return train(spec, dataset, device, _patient(flusher), pace, keep_going)
         except CheckpointUnusable as error:
-            _logger.warning("%s: its checkpoint can't be used, it begins anew: %s", attempt.record.id, error)
+            _logger.warning("its checkpoint can't be used, it begins anew: %s", error)
             flusher, resume = _begin_anew(attempt)
 
 
@@ -183,7 +185,7 @@ def _begin(attempt: Attempt) -> tuple[Flusher, Checkpoint | None]:
     try:
         _patience.do(look)
     except (CheckpointUnusable, CorruptBlock) as error:
-        _logger.warning("%s: its checkpoint can't be used, it begins anew: %s", attempt.record.id, error)
+        _logger.warning("its checkpoint can't be used, it begins anew: %s", error)
         return _begin_anew(attempt)
     if found[-1] is None or found[-1].position.step != attempt.record.iteration:
         raise LeaseLost  # only another attempt, or an end, takes a checkpoint away
@@ -227,7 +229,7 @@ def _judged(database: Database, record: Record) -> dict[str, Any]:
         found = diagnose(measured)
         return {"verdict": found.verdict, "summary": summarize(measured, found, VERSION)}
     except Exception:
-        _logger.exception("%s: no verdict", record.id)
+        _logger.exception("no verdict")
         return {}
 
 

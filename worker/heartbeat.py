@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gradprobe import logs
 from gradprobe.errors import DatabaseUnavailable, ExperimentCancelled, LeaseLost
 from gradprobe.store import leases
 from gradprobe.store.database import Database
@@ -22,7 +23,7 @@ class Heartbeat:
         self._interval = interval_seconds
         self._stopped = threading.Event()
         self._verdict: type[LeaseLost | ExperimentCancelled] | None = None
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread = logs.thread(self._run, "heartbeat")
 
     def check(self) -> None:
         """Raises LeaseLost or ExperimentCancelled once one is known; costs nothing otherwise."""

@@ -59,7 +59,7 @@ class Reconciler:
         """One round; returns the ids it rang for."""
         with self._database.write() as connection:
             for identifier, status in leases.recover(connection).items():
-                _logger.warning("%s lost its worker and is %s", identifier, status)
+                _logger.warning("%s lost its worker and is %s", identifier, status, extra={"experiment_id": identifier})
         with self._database.write() as connection:
             for identifier in stages.advance(connection, self._settings):
                 _logger.info("%s: no single remedy is enough, combinations are tried", identifier)

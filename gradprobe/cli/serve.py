@@ -41,6 +41,7 @@ def serve(
         directory = tempfile.TemporaryDirectory(prefix="gradprobe-metrics-")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory.name
         atexit.register(directory.cleanup)
+    require("gradprobe.logs", extra="service").configure(settings.log_format, settings.log_level)
     require("uvicorn", extra="service").run(
         "service.app:create_app",
         factory=True,
@@ -49,6 +50,7 @@ def serve(
         workers=processes,
         timeout_graceful_shutdown=patience,
         server_header=False,
+        log_config=None,
     )
 
 

@@ -178,7 +178,8 @@ class Client(GroupCalls):
 
         Args:
             experiment_id: the experiment.
-            kinds: some of `status`, `progress`, `statistics`; all by default. `end` always comes, and is the last.
+            kinds: some of `status`, `progress`, `statistics`, `finding`; all by default. `end` always comes, and is the
+                last.
             max_points: at most so many points a `statistics` event.
             last_event_id: the id of the last event that was read before, to go on after it.
             patience: seconds that the server may be away before this gives up; nothing is missed meanwhile.

@@ -12,15 +12,16 @@ from pydantic import BaseModel, ValidationError
 
 from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer
 from gradprobe.client.transport import Parameters, Transport
-from gradprobe.resources import Experiment, ProgressEvent, StatisticsEvent, StatusEvent
+from gradprobe.resources import Experiment, FindingEvent, ProgressEvent, StatisticsEvent, StatusEvent
 
-EventKind = Literal["status", "progress", "statistics", "end"]
-EventDocument = StatusEvent | ProgressEvent | StatisticsEvent | Experiment
+EventKind = Literal["status", "progress", "statistics", "finding", "end"]
+EventDocument = StatusEvent | ProgressEvent | StatisticsEvent | FindingEvent | Experiment
 
 _DOCUMENTS: Final[dict[str, type[BaseModel]]] = {
     "status": StatusEvent,
     "progress": ProgressEvent,
     "statistics": StatisticsEvent,
+    "finding": FindingEvent,
     "end": Experiment,
 }
 _PASSING: Final = (

@@ -20,7 +20,7 @@ router = APIRouter(prefix="/experiments/{experiment_id}", route_class=Route, tag
 _DATA: Final = {
     "anyOf": [
         {"$ref": f"#/components/schemas/{name}"}
-        for name in ("StatusEvent", "ProgressEvent", "StatisticsEvent", "Experiment")
+        for name in ("StatusEvent", "ProgressEvent", "StatisticsEvent", "FindingEvent", "Experiment")
     ]
 }
 _STREAM: Final[dict[str, Any]] = {
@@ -106,10 +106,12 @@ async def watch_experiment(
     wish: Annotated[Wish, Depends(_wish)],
     known: Annotated[Known, Depends(_known)],
 ) -> Response:
-    """Server-sent events: `status`, `progress`, `statistics` and, at last, `end`.
+    """Server-sent events: `status`, `progress`, `statistics` and, at last, each `finding`, and `end`.
 
     `statistics` says which iterations can be read now (start ≤ t < stop), and brings as much of them as draws a chart,
-    in the form of the documents that reading them gives. With `Last-Event-ID` the stream goes on after that event.
+    in the form of the documents that reading them gives. `finding` brings one of the diagnosis, once the experiment
+    has ended: while it trains they come and go, and `…/diagnosis` says what holds at the moment. With `Last-Event-ID`
+    the stream goes on after that event.
     """
     record = await read_record(service, experiment_id)
     if known.has_the_end_of(record):

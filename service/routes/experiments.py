@@ -1,5 +1,6 @@
 """Experiments: submit, list, read, change, cancel, try again, delete."""
 
+import logging
 import time
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -39,6 +40,8 @@ from service.submission import Submission, resubmit, submit
 
 _LOOK_SECONDS: Final = 0.2
 
+_logger = logging.getLogger(__name__)
+
 router = APIRouter(prefix="/experiments", route_class=Route, tags=["experiments"])
 
 _BODY: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
@@ -77,6 +80,7 @@ def create_experiment(
     with service.database.write() as connection:
         record, is_new = submit(connection, submission, service.settings)
     if is_new:
+        _logger.info("accepted", extra={"experiment_id": record.id})
         ring(service, [(record.id, record.queue, record.priority)])
     return accepted(record, headers={} if is_new else {"Idempotency-Replayed": "true"})
 

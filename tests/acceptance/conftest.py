@@ -45,7 +45,7 @@ def make_settings(directory: Path, datasets: Path, **more: Any) -> Settings:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, mnist_directory: Path) -> Iterator[Stack]:
     """One embedded stack for all tests that leave it whole: SQLite, its own broker, one worker."""
-    with Stack(make_settings(tmp_path_factory.mktemp("stack"), mnist_directory)) as running:
+    with Stack(make_settings(tmp_path_factory.mktemp("stack"), mnist_directory, log_format="json")) as running:
         yield running
 
 

@@ -28,6 +28,7 @@ SCHEMAS = {
         "status": "StatusEvent",
         "progress": "ProgressEvent",
         "statistics": "StatisticsEvent",
+        "finding": "FindingEvent",
         "end": "Experiment",
     }.items()
 }

@@ -5,10 +5,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from httpx_sse import EventSource, ServerSentEvent
 
 from gradprobe.blocks import StatisticsBlock
+from gradprobe.client import Client
 from gradprobe.diagnosis import VERSION
-from gradprobe.resources import DiagnosisDocument, PredictionDocument
+from gradprobe.resources import DiagnosisDocument, FindingEvent, PredictionDocument
 from gradprobe.store import experiments, leases
 from gradprobe.store.database import Database
 from tests.integration.service import measured
@@ -111,3 +113,41 @@ def test_a_prediction_needs_no_experiment(client: httpx.Client) -> None:
     found = PredictionDocument.model_validate(response.json())
     assert (found.phase, found.depth_limit, found.critical_gain) == ("critical", None, pytest.approx(1.0))
     assert client.post("/predictions", json={"network": {"depth": 0}}).status_code == 422
+
+
+def told(client: httpx.Client, identifier: str, query: str = "", last: str = "") -> list[ServerSentEvent]:
+    headers = {"Last-Event-ID": last} if last else {}
+    with client.stream("GET", f"/experiments/{identifier}/events{query}", headers=headers) as response:
+        assert response.status_code == 200
+        return [event for event in EventSource(response).iter_sse() if event.event != "message"]
+
+
+def test_each_finding_is_told_at_the_end_and_after_each_the_rest(client: httpx.Client, database: Database) -> None:
+    identifier = trained(database, Made(spec_of(SIGMOID)))
+    document = diagnosis(client, identifier)
+    events = told(client, identifier)
+    kinds = [event.event for event in events]
+    found = [event for event in events if event.event == "finding"]
+    assert found
+    assert kinds == ["progress", "statistics", "status", *["finding"] * len(found), "end"]
+    assert [FindingEvent.model_validate_json(event.data).experiment_id for event in found] == [identifier] * len(found)
+    assert [event.json() for event in found] == [
+        {**finding, "experiment_id": identifier} for finding in document["findings"]
+    ]
+    assert len({event.id for event in events}) == len(events)
+    for position, event in enumerate(events[:-1]):
+        rest = told(client, identifier, last=event.id)
+        assert [(one.event, one.id, one.data) for one in rest] == [
+            (one.event, one.id, one.data) for one in events[position + 1 :]
+        ]
+
+    assert [event.event for event in told(client, identifier, "?kinds=finding")] == kinds[3:]
+    assert [event.event for event in told(client, identifier, "?kinds=status")] == ["status", "end"]
+    with Client(str(client.base_url)) as follower:
+        heard = list(follower.events(identifier, kinds=["finding"]))
+    assert [event.id for event in heard[:-1]] == [event.id for event in told(client, identifier, "?kinds=finding")[:-1]]
+    assert all(isinstance(event.data, FindingEvent) for event in heard[:-1])
+
+
+def test_a_healthy_end_is_told_without_a_finding(client: httpx.Client, database: Database) -> None:
+    assert [event.event for event in told(client, trained(database, Made(spec_of())), "?kinds=finding")] == ["end"]
