@@ -51,16 +51,17 @@ def configure(form: Format = "auto", level: Level = "info", stream: TextIO | Non
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "celery", "celery.task", "alembic"):
+    for name in ("uvicorn", "uvicorn.error", "celery", "celery.task"):
         library = logging.getLogger(name)
         library.handlers.clear()
         library.setLevel(logging.NOTSET)
         library.propagate = True
-    # Of Celery's pool: every child's start is too much.
-    pool = logging.getLogger("multiprocessing")
-    pool.handlers.clear()
-    pool.setLevel(logging.WARNING)
-    pool.propagate = True
+    # Celery's pool tells of every child's start, Alembic of every look at the schema: too much.
+    for name in ("multiprocessing", "alembic"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.setLevel(logging.WARNING)
+        library.propagate = True
     # The service writes one line a request itself, which knows the request's id.
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()
