@@ -16,8 +16,8 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts pytest screenshots openapi format faults chaos recovery test-compose fuzz \
-  bench bench-run bench-faults data clean
+.PHONY: help demo up test check lint types contracts pytest screenshots openapi format faults chaos recovery \
+  test-compose fuzz bench bench-run bench-faults data clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

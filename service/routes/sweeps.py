@@ -52,6 +52,7 @@ class NewSweep(SpecModel):
         min_length=1,
         max_length=8,
         description="By JSON pointer (RFC 6901) into the spec the values of that field; each may be an object.",
+        json_schema_extra={"additionalProperties": False},
     )
 
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[3]
 SOME = "worker killed;pool child killed;broker flushed;disk full"
 
 
+@pytest.mark.faults
 def test_a_small_chaos_run_finds_nothing(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     done = subprocess.run(
