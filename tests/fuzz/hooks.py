@@ -13,7 +13,7 @@ _TOLD_BY_SCHEMA: Final = frozenset(get_args(ErrorType)) | {"unknown_field", "req
 #: Beyond 2**53 the validators of JSON schemas compare integers as floats.
 _LONGEST_QUERY: Final = 48_000
 _BEYOND_FLOATS: Final = ("/training/seed", "less_than")
-#: A value of a sweep's axis is a field of the spec, which field the axis's name says: no schema of axes knows its rules.
+#: A value of a sweep's axis is a field of the spec; which one, the axis's name says: no schema of axes knows its rules.
 _VALUE_OF_AN_AXIS: Final = re.compile(r"/axes/[^/]*/\d+(/.*)?")
 
 
