@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 # Everything that a run leaves behind: database, broker, logs, data sets.
 DATA ?= $(CURDIR)/.data
 TORCH_VERSION ?= 2.13.0
-PROCESSES ?= auto
-PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq
+# Tests wait for processes half of their time, so there are two more of them than processors.
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq --no-compile
 
 export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.

@@ -50,8 +50,11 @@ def set_up() -> None:
     if executable():
         return
     sys.stdout.write("== a browser for the dashboard's tests\n")
-    _tried([sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"], _DOWNLOAD_SECONDS)
-    if not executable() and shutil.which("apt-get") and os.geteuid() == 0:
+    # Its libraries only once it is there: where the download is refused they would be installed for nothing.
+    _tried([sys.executable, "-m", "playwright", "install", "chromium"], _DOWNLOAD_SECONDS)
+    if executable():
+        _tried([sys.executable, "-m", "playwright", "install-deps", "chromium"], _INSTALL_SECONDS)
+    elif shutil.which("apt-get") and os.geteuid() == 0:
         _tried(["apt-get", "update", "-qq"], _INSTALL_SECONDS)
         packages = ["chromium", "fonts-dejavu-core", "fonts-liberation"]
         _tried(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], _INSTALL_SECONDS)
