@@ -15,8 +15,9 @@ from gradprobe.store.leases import Lease
 from worker.loop import Chunk
 
 #: A tail of fewer steps than this is kept and written again with what comes next, so that a slow run does not end as
-#: thousands of tiny blocks.
-SEALED_STEPS = 1024
+#: thousands of tiny blocks. It is what a drain can bring at most, so that a fast run writes each step once: with four
+#: times as many, PostgreSQL held 2.5 times the bytes of what was in it until it had cleared the replaced tails away.
+SEALED_STEPS = 256
 #: The same for a coarser level, in buckets; fewer, because a bucket is several numbers and the open one is written at
 #: every flush.
 SEALED_BUCKETS = 64
