@@ -1,5 +1,6 @@
 """The service behind a real socket: an answer that leaves too early can be seen only there."""
 
+import os
 import socket
 import threading
 import time
@@ -29,3 +30,13 @@ def serving(settings: Settings) -> Iterator[httpx.Client]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """What a server as a process of its own reads these settings from."""
+    return {
+        "PATH": os.environ["PATH"],
+        "GRADPROBE_DATABASE_URL": settings.database_url,
+        "GRADPROBE_REDIS_URL": settings.redis_url,
+        "GRADPROBE_DATA_DIRECTORY": str(settings.data_directory),
+    }

@@ -1,6 +1,5 @@
 """The event stream: complete, resumable after every event, in any process, and bounded."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from gradprobe.store import leases
 from gradprobe.store.database import Database
 from tests.integration.service import measured
 from tests.integration.service.problem_shape import assert_problem
-from tests.integration.service.serving import serving
+from tests.integration.service.serving import environment_of, serving
 
 ROOT = Path(__file__).parents[3]
 SPEC: dict[str, Any] = {
@@ -281,13 +280,7 @@ def test_watchers_hold_no_thread_and_no_connection(service_settings: Settings, d
 @contextmanager
 def process(settings: Settings, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A server as a process of its own, which answers."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "GRADPROBE_DATABASE_URL": settings.database_url,
-        "GRADPROBE_REDIS_URL": settings.redis_url,
-        "GRADPROBE_DATA_DIRECTORY": str(settings.data_directory),
-        "GRADPROBE_WATCH_SECONDS": "0.05",
-    }
+    environment = environment_of(settings) | {"GRADPROBE_WATCH_SECONDS": "0.05"}
     command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app", "--port", str(port)]
     with subprocess.Popen(command, env=environment, cwd=ROOT) as server:
         try:

@@ -1,6 +1,5 @@
 """`/metrics`: counted in the database, and the same whichever of several processes is asked."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gradprobe.settings import Settings
 from gradprobe.store.database import Database
 from tests.integration.service import measured
+from tests.integration.service.serving import environment_of
 from tests.integration.store.transactions import Store
 
 ROOT = Path(__file__).parents[3]
@@ -68,12 +68,7 @@ def test_requests_are_counted_by_route_and_not_by_id(client: httpx.Client, exper
 def test_several_processes_add_up(service_settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "GRADPROBE_DATABASE_URL": service_settings.database_url,
-        "GRADPROBE_REDIS_URL": service_settings.redis_url,
-        "GRADPROBE_DATA_DIRECTORY": str(service_settings.data_directory),
-    }
+    environment = environment_of(service_settings)
     command = [sys.executable, "-m", "gradprobe", "serve", "--port", str(port), "--processes", "2"]
     name = ("gradprobe_http_request_seconds_count", "GET", "/livez", "200")
     with subprocess.Popen(command, env=environment, cwd=ROOT) as server:

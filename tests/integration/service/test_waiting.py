@@ -1,6 +1,5 @@
 """`?wait`, ETags and what may be cached."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from gradprobe.settings import Settings
 from gradprobe.store import leases
 from gradprobe.store.database import Database
 from tests.integration.service import measured
+from tests.integration.service.serving import environment_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -89,12 +89,7 @@ def test_if_none_match_takes_lists_and_weak_tags(client: httpx.Client, experimen
 def test_the_server_stops_without_waiting_for_those_who_wait(service_settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "GRADPROBE_DATABASE_URL": service_settings.database_url,
-        "GRADPROBE_REDIS_URL": service_settings.redis_url,
-        "GRADPROBE_DATA_DIRECTORY": str(service_settings.data_directory),
-    }
+    environment = environment_of(service_settings)
     command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app", "--port", str(port)]
     with (
         subprocess.Popen(command, env=environment, cwd=ROOT) as server,
