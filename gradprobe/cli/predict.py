@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
+from gradprobe.cli import options
 from gradprobe.cli.exits import usage
 from gradprobe.cli.layers import shown_rows
 from gradprobe.cli.session import Session, session_of
@@ -28,23 +29,18 @@ _PHASES = {
 def predict(  # noqa: PLR0913 - each is an option of the command line
     context: typer.Context,
     *,
-    spec_file: Annotated[
-        str | None, typer.Argument(help="A spec in JSON or YAML, or - for JSON on standard input.", show_default=False)
-    ] = None,
-    activation: Annotated[str | None, typer.Option(help="sigmoid, tanh, relu, leaky_relu, gelu, …")] = None,
-    initialization: Annotated[str | None, typer.Option(help="xavier_uniform, he_normal, orthogonal, …")] = None,
-    depth: Annotated[int | None, typer.Option(help="Weight layers, the output layer included.")] = None,
-    width: Annotated[int | None, typer.Option(help="Units in each hidden layer.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Any field of the spec; repeat it for more."),
-    ] = None,
+    spec_file: options.SpecFile = None,
+    activation: options.Activation = None,
+    initialization: options.Initialization = None,
+    depth: options.Depth = None,
+    width: options.Width = None,
+    set_: options.Fields = None,
     json: Annotated[bool, typer.Option("--json", help="Print the document.")] = False,
 ) -> None:
     """Say what theory expects of a network before it is trained: phase, depth limit, δ layer by layer."""
-    options = {"activation": activation, "initialization": initialization, "depth": depth, "width": width}
+    given = {"activation": activation, "initialization": initialization, "depth": depth, "width": width}
     try:
-        spec = Spec.model_validate(build(spec_file, options, (), set_ or ()))
+        spec = Spec.model_validate(build(spec_file, given, (), set_ or ()))
     except ValidationError as error:
         fault = error.errors()[0]
         raise usage(f"/{'/'.join(map(str, fault['loc']))}: {fault['msg']}") from error

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from gradprobe.cli import options
 from gradprobe.cli.exits import FAILED
 from gradprobe.cli.session import Session, session_of
 from gradprobe.cli.specfile import OPTION_PATHS, build
@@ -17,13 +18,11 @@ from gradprobe.state import Status
 def submit(  # noqa: PLR0913 - each is an option of the command line
     context: typer.Context,
     *,
-    spec_file: Annotated[
-        str | None, typer.Argument(help="A spec in JSON or YAML, or - for JSON on standard input.", show_default=False)
-    ] = None,
-    activation: Annotated[str | None, typer.Option(help="sigmoid, tanh, relu, leaky_relu, gelu, …")] = None,
-    initialization: Annotated[str | None, typer.Option(help="xavier_uniform, he_normal, orthogonal, …")] = None,
-    depth: Annotated[int | None, typer.Option(help="Weight layers, the output layer included.")] = None,
-    width: Annotated[int | None, typer.Option(help="Units in each hidden layer.")] = None,
+    spec_file: options.SpecFile = None,
+    activation: options.Activation = None,
+    initialization: options.Initialization = None,
+    depth: options.Depth = None,
+    width: options.Width = None,
     optimizer: Annotated[str | None, typer.Option(help="adam, adamw, rmsprop, sgd.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The optimizer's learning rate.")] = None,
     iterations: Annotated[int | None, typer.Option(help="How many steps to train.")] = None,
@@ -31,16 +30,9 @@ def submit(  # noqa: PLR0913 - each is an option of the command line
     seed: Annotated[int | None, typer.Option(help="Of the initial weights and the order of the data.")] = None,
     dataset: Annotated[str | None, typer.Option(help="mnist, fashion_mnist, synthetic.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda.")] = None,
-    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; repeat it for more.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="PATH=VALUE",
-            help="Any field of the spec, such as network.activation.negative_slope=0.2; repeat it for more.",
-        ),
-    ] = None,
+    name: options.Name = None,
+    tag: options.Tags = None,
+    set_: options.Fields = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the experiment's document.")] = False,
 ) -> None:

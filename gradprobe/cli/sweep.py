@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from gradprobe.cli import options
 from gradprobe.cli.exits import FAILED, usage
 from gradprobe.cli.session import ID_HELP, Session, resolve, session_of
 from gradprobe.cli.specfile import build
@@ -38,8 +39,8 @@ def sweep(  # noqa: PLR0913 - each is an option of the command line
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Any field of the base; repeat it for more.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; repeat it for more.")] = None,
+    name: options.Name = None,
+    tag: options.Tags = None,
     sort: Annotated[str | None, typer.Option(help="Order the table by this column or axis; -test_accuracy.")] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Follow it until all have ended, then print the table.")
