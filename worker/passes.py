@@ -13,7 +13,7 @@ from torch.nn import functional
 from gradprobe.probe import Captured, Probe
 from worker.network.layers import Classifier
 from worker.precision import Precision
-from worker.tape import Tape, Unrepeatable, recorded
+from worker.tape import Recorder, Tape, Unrepeatable
 
 _logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class RepeatedPass:
         learning, precision = self._learning, self._learning.precision
         seed = torch.full((), precision.scale)
         named = [*learning.parameters, *learning.network.buffers(), images, labels, seed]
-        with _watched(learning.network) as seen, recorded(named, MOST_TAPE_BYTES) as recorder:
+        with _watched(learning.network) as seen, Recorder(named, MOST_TAPE_BYTES) as recorder:
             loss, logits = learning.loss_of(images, labels)
             gradients = torch.autograd.grad(loss, [*learning.parameters, *seen.outputs], seed)
         copies = _give_gradients(learning.parameters, gradients)

@@ -11,7 +11,6 @@ reads a tensor that nobody named, is refused.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, cast
@@ -50,7 +49,7 @@ class _Call:
 
 
 class Recorder(TorchDispatchMode):
-    """Notes what runs while it is entered; `tape` makes it repeatable."""
+    """Notes what runs in its `with` block; `tape` makes it repeatable."""
 
     def __init__(self, named: Sequence[Tensor], most_bytes: int) -> None:
         """`named` are all tensors that the step may read and has not made itself; `most_bytes` bound what is kept."""
@@ -92,14 +91,6 @@ class Recorder(TorchDispatchMode):
 
     def _refuse(self, obstacle: str) -> None:
         self._obstacle, self._calls, self._known = obstacle, [], {}
-
-
-@contextmanager
-def recorded(named: Sequence[Tensor], most_bytes: int) -> Iterator[Recorder]:
-    """Record the block; afterwards ask the recorder for its `tape`."""
-    recorder = Recorder(named, most_bytes)
-    with recorder:
-        yield recorder
 
 
 def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.tape import Unrepeatable, recorded
+from worker.tape import Recorder, Unrepeatable
 
 ENOUGH = 2**30
 
@@ -15,7 +15,7 @@ ENOUGH = 2**30
 def played_and_run(step: Callable[[Tensor], Tensor], named: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor]:
     """The step on other numbers than those it was recorded with: from its tape, and as it is."""
     entry = torch.linspace(-1.0, 1.0, 12).view(3, 4)
-    with recorded([entry, *named], ENOUGH) as recorder:
+    with Recorder([entry, *named], ENOUGH) as recorder:
         result = step(entry)
     tape = recorder.tape()
     entry.copy_(torch.linspace(2.0, -3.0, 12).view(3, 4))
@@ -51,7 +51,7 @@ def test_it_reads_parameters_as_they_are_now_and_writes_gradients_over_the_old_o
     def gradients() -> tuple[Tensor, ...]:
         return torch.autograd.grad(network(entry).square().mean(), parameters)
 
-    with recorded([*parameters, *network.buffers(), entry], ENOUGH) as recorder:
+    with Recorder([*parameters, *network.buffers(), entry], ENOUGH) as recorder:
         found = gradients()
     tape = recorder.tape()
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_it_reads_parameters_as_they_are_now_and_writes_gradients_over_the_old_o
 
 def test_what_was_recorded_keeps_no_graph_alive() -> None:
     weight = torch.ones(2, requires_grad=True)
-    with recorded([weight], ENOUGH) as recorder:
+    with Recorder([weight], ENOUGH) as recorder:
         (weight * 2).sum().backward()
     for call in recorder.tape().calls:
         tensors = [*call.args, *call.keywords.values()]  # type: ignore[attr-defined]
@@ -94,7 +94,7 @@ OUTSIDE = torch.ones(3, 4)
 
 def test_a_step_with_too_much_to_keep_is_refused_and_still_runs() -> None:
     entry = torch.ones(1000)
-    with recorded([entry], 3 * entry.nbytes) as recorder:
+    with Recorder([entry], 3 * entry.nbytes) as recorder:
         result = ((entry + 1) * 2 - 3).view(10, 100)
         recorder.tape()  # three results are just what may be kept; the view is memory of theirs
         result = result + 1
