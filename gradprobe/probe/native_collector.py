@@ -267,8 +267,6 @@ _RULES: dict[str, _Rule] = {
     "relu": (native.EQUAL_ZERO, 0.0, 0.0, 0.0),
     "elu": (native.BELOW, saturation.SHARE - 1, 0.0, 0.0),
     "selu": (native.BELOW, (saturation.SHARE - 1) * saturation.SELU_FLOOR, 0.0, 0.0),
-    "gelu": (native.WITHIN, *saturation.GELU_LIMITS),
-    "silu": (native.WITHIN, *saturation.SILU_LIMITS),
     "softplus": (native.BELOW, -log1p(-saturation.SHARE), 0.0, 0.0),
     "hardtanh": (native.ABSOLUTE_ONE, 0.0, 0.0, 0.0),
 }
@@ -278,4 +276,6 @@ def native_rule(activation: str, negative_slope: float) -> _Rule:
     """The kernel's number for `saturation.rule`, and its thresholds."""
     if activation == "leaky_relu" and negative_slope < saturation.SHARE:
         return (native.BELOW if negative_slope else native.EQUAL_ZERO, 0.0, 0.0, 0.0)
+    if activation in saturation.NEEDS_INPUT:
+        return (native.WITHIN, *saturation.limits(activation))
     return _RULES.get(activation, (native.NEVER, 0.0, 0.0, 0.0))

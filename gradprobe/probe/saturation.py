@@ -6,6 +6,7 @@ The table in words: `gradprobe.statistics.SATURATION`.
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -60,9 +61,16 @@ def _limits(slope: Callable[[Tensor], Tensor], largest: float, lowest: float) ->
     )
 
 
-#: For GELU and SiLU, whose slopes are smallest at z = −√2 and z ≈ −2.3994.
-GELU_LIMITS = _limits(_gelu_slope, GELU_LARGEST, -math.sqrt(2))
-SILU_LIMITS = _limits(_silu_slope, SILU_LARGEST, -2.3993572805154677)
+@cache
+def limits(activation: str) -> tuple[float, float, float]:
+    """Of `gelu` and `silu`: z saturates below the first, and between the second and the third.
+
+    Found when first asked for; their slopes are smallest at z = −√2 and z ≈ −2.3994.
+    """
+    if activation == "gelu":
+        return _limits(_gelu_slope, GELU_LARGEST, -math.sqrt(2))
+    return _limits(_silu_slope, SILU_LARGEST, -2.3993572805154677)
+
 
 _RULES: dict[str, Rule] = {
     "sigmoid": lambda h, _: h * (1 - h) < SHARE * 0.25,

@@ -37,7 +37,6 @@ def test_a_small_chaos_run_finds_nothing(tmp_path: Path) -> None:
     assert len(found["faults"]) == 4
     assert found["findings"] == {"lost": [], "doubled": [], "gaps": [], "differences": [], "leftovers": []}
     assert found["attempts"] >= found["experiments"] == 5
-    assert "0" in done.stdout
     assert not list(tmp_path.glob("gradprobe-chaos-*"))
 
 
