@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import overhead, report
+from benchmarks import kernels, overhead, report
 from benchmarks.peers import require, rows_of
 from benchmarks.results import Goal, Result, Row, Table, cells, document, text
 from benchmarks.timing import Timed, Times, in_rounds
@@ -30,6 +30,14 @@ def test_a_network_is_measured_with_and_without_the_probe() -> None:
     assert timed[0].figures["ratio"] == 1.0
     assert [bool(row.goals) for row in timed] == [False, False, False, False, True, True, True, True]
     assert same.note == "the same bit for bit"
+
+
+def test_the_compiled_statistics_are_timed_by_the_element() -> None:
+    (table,) = kernels.run(quick=True).tables
+    assert len(table.rows) == 4
+    for row in table.rows:
+        assert set(row.figures) == {"distribution", "with histogram", "weights and update ratio"}
+        assert all(isinstance(figure, float) and figure > 0 for figure in row.figures.values())
 
 
 def test_ratios_are_taken_within_a_round() -> None:
