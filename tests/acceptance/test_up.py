@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from gradprobe import Client
+from tests.processes import ended, eventually
 
 Ready = tuple[subprocess.Popen[str], str]
 
@@ -42,9 +43,8 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return list(psutil.Process(process.pid).children(recursive=True))
 
 
-def assert_gone(processes: list[psutil.Process], seconds: float = 15.0) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    assert alive == []
+def assert_gone(processes: list[psutil.Process]) -> None:
+    eventually(lambda: all(ended(process) for process in processes))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

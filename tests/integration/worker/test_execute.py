@@ -15,7 +15,7 @@ from gradprobe.state import Status
 from gradprobe.statistics import STATISTICS, Tensor, names
 from gradprobe.store import experiments, leases, series
 from tests.integration.store.transactions import Store
-from tests.integration.worker.waiting import eventually
+from tests.processes import eventually
 from worker import execute as module
 from worker.execute import execute
 

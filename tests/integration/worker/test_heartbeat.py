@@ -15,7 +15,7 @@ from gradprobe.store.leases import Lease
 from gradprobe.store.tables import experiments as experiments_table
 from tests.integration.store.transactions import Store
 from tests.integration.worker.conftest import Locked
-from tests.integration.worker.waiting import eventually
+from tests.processes import eventually
 from worker.heartbeat import Heartbeat, beating
 
 INTERVAL = 0.05

@@ -12,7 +12,7 @@ from gradprobe.state import Status
 from gradprobe.store import experiments
 from gradprobe.store.tables import now
 from tests.integration.store.transactions import Store
-from tests.integration.worker.waiting import eventually
+from tests.processes import eventually
 from worker.reconcile import Reconciler
 
 ON_CPU = {"training": {"device": "cpu"}}

@@ -15,8 +15,8 @@ from gradprobe.state import Status
 from gradprobe.store import checkpoints, leases
 from gradprobe.store.tables import checkpoints as table
 from tests.integration.store.transactions import Store
-from tests.integration.worker.waiting import eventually
 from tests.numerics.replay import small_dataset
+from tests.processes import eventually
 from worker import execute as module
 from worker import flush
 from worker.execute import execute

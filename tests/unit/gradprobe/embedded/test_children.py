@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from gradprobe.embedded import ChildDied
 from gradprobe.embedded.children import Child
+from tests.processes import ended, eventually
 
 MakeChild = Callable[..., Child]
 
@@ -49,13 +49,6 @@ def child(tmp_path: Path) -> Iterator[MakeChild]:
         one.stop()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.02)
-
-
 def pid_of(running: Child) -> int:
     assert running.pid is not None
     return running.pid
@@ -69,20 +62,20 @@ def started_inner(child: Child) -> int:
 @pytest.mark.parametrize("program", [FAMILY, STUBBORN], ids=["willing", "stubborn"])
 def test_stop_ends_the_child_and_what_it_started(child: MakeChild, program: str) -> None:
     running = child(program, patience=0.5)
-    pid, inner = pid_of(running), started_inner(running)
+    pid, inner = pid_of(running), psutil.Process(started_inner(running))
     running.stop()
     assert not psutil.pid_exists(pid)
-    eventually(lambda: not psutil.pid_exists(inner) or psutil.Process(inner).status() == psutil.STATUS_ZOMBIE)
+    eventually(lambda: ended(inner))
     running.stop()  # twice is harmless
 
 
 def test_a_child_that_has_died_takes_its_own_children_with_it(child: MakeChild) -> None:
     running = child(FAMILY)
-    inner = started_inner(running)
+    inner = psutil.Process(started_inner(running))
     os.kill(pid_of(running), signal.SIGKILL)
     eventually(lambda: died(running))
     running.stop()
-    eventually(lambda: not psutil.pid_exists(inner) or psutil.Process(inner).status() == psutil.STATUS_ZOMBIE)
+    eventually(lambda: ended(inner))
 
 
 def died(running: Child) -> bool:
@@ -121,7 +114,6 @@ def test_killing_the_parent_leaves_no_child(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SUPERVISOR, str(tmp_path / "log")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-        assert psutil.pid_exists(pid)
+        child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    eventually(lambda: ended(child))
