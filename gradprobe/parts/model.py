@@ -24,9 +24,14 @@ class SpecModel(BaseModel):
         whole = {
             name: int(value)
             for name, field in cls.model_fields.items()
-            if field.annotation is int and isinstance(value := values.get(name), float) and value.is_integer()
+            if _is_whole(field.annotation) and isinstance(value := values.get(name), float) and value.is_integer()
         }
         return {**values, **whole} if whole else values
+
+
+def _is_whole(annotation: Any) -> bool:
+    """`int`, with bounds or null beside it."""
+    return annotation is int or any(_is_whole(inside) for inside in get_args(annotation))
 
 
 def told_apart_by(field: str) -> Callable[[dict[str, Any]], None]:

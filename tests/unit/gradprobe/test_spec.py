@@ -1,13 +1,14 @@
 """The spec's defaults, its bounds, and what it refuses."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from gradprobe.parts.model import SpecModel
 from gradprobe.spec import TENSORS, Network, PlainActivation, Spec
 
 # What `{}` means, written out.
@@ -243,6 +244,17 @@ def test_the_schema_tells_what_the_spec_takes() -> None:
     assert schema["$defs"]["ValueClipping"]["required"] == ["kind"]
     assert schema["properties"]["tags"]["additionalProperties"] is False
     assert Spec.model_validate_json('{"training": {"iterations": 1e2, "seed": 7.0}}').training.iterations == 100
+
+
+class MaybeNumber(SpecModel):
+    number: Annotated[int, Field(ge=0, le=50)] | None = None
+
+
+def test_a_whole_number_is_one_where_null_may_stand_as_well() -> None:
+    assert MaybeNumber.model_validate_json('{"number": 46.0}').number == 46
+    assert MaybeNumber.model_validate_json('{"number": null}').number is None
+    with pytest.raises(ValidationError, match="valid integer"):
+        MaybeNumber.model_validate_json('{"number": 46.5}')
 
 
 def names(*choices: str) -> st.SearchStrategy[str]:
