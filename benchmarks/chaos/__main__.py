@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=200)
     parser.add_argument("--faults", type=int, default=104)
     parser.add_argument("--seed", type=int, default=1, help="of the schedule and of what is submitted")
-    parser.add_argument("--iterations", type=int, default=1200, help="of each experiment; a tenth for images")
+    parser.add_argument("--iterations", type=int, default=6000, help="of each experiment; a tenth for images")
     parser.add_argument("--only", default="", metavar="NAMES", help="only these faults: parts of names, between ;")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     arguments = parser.parse_args()

@@ -93,6 +93,11 @@ class System:
                     found.append(process)
         return found
 
+    def idle_workers(self) -> int:
+        """How many wait at the broker for the next message."""
+        with self.broker() as broker:
+            return sum(client["cmd"] == "brpop" for client in broker.client_list())
+
     def broker(self) -> redis.Redis:
         """A connection of its own to the broker."""
         return redis.Redis.from_url(self.stack.broker_url, socket_timeout=5)

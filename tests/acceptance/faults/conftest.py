@@ -11,7 +11,8 @@ from benchmarks.chaos.audit import Reference, references
 from benchmarks.chaos.system import QUICK, System, system
 from gradprobe.settings import Settings
 
-ITERATIONS = 2000
+#: Long enough that what goes wrong goes wrong during it: some seconds.
+ITERATIONS = 4000
 #: Whatever a run's state can hold, in two specs.
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "everything": {
@@ -19,12 +20,12 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "network": {"depth": 4, "width": 10, "activation": "prelu", "normalization": "batch", "dropout": 0.2},
         "gradient_clipping": {"kind": "norm", "max_norm": 0.5},
         "optimizer": {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "schedule": {"name": "cosine"}},
-        "training": {"iterations": ITERATIONS, "batch_size": 16, "precision": "float16", "seed": 1},
+        "training": {"iterations": ITERATIONS, "batch_size": 128, "precision": "float16", "seed": 1},
         "recording": {"evaluate_every": ITERATIONS, "histograms_every": 50},
     },
     "classic": {
         "dataset": "synthetic",
-        "training": {"iterations": ITERATIONS, "batch_size": 16, "seed": 2},
+        "training": {"iterations": ITERATIONS, "batch_size": 128, "seed": 2},
         "recording": {"evaluate_every": ITERATIONS, "histograms_every": 50},
     },
 }

@@ -15,6 +15,7 @@ from tests.acceptance.faults.conftest import DOCUMENTS
 def under_way(running: System, expected: dict[str, Reference], title: str) -> Iterator[list[str]]:
     """An experiment on each worker while the block runs, one more afterwards; then the audit of all there are."""
     accepted: dict[str, str] = {}
+    until(lambda: running.idle_workers() == len(running.workers), what="every worker's waiting for work")
     with Client(running.stack.url) as client:
         identifiers = []
         for number, kind in enumerate(DOCUMENTS):

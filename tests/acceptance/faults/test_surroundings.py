@@ -93,7 +93,7 @@ def _fill(ballast: Path) -> None:
 def _refusal(client: Client, identifier: str, ballast: Path) -> ProblemError | None:
     _fill(ballast)  # a log that was cut short may have made room
     try:
-        client.update(identifier, notes="too much " * 10_000)
+        client.update(identifier, notes="too much " * 1_000)
     except ProblemError as error:
         return error
     return None
