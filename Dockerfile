@@ -31,7 +31,7 @@ COPY pyproject.toml ./
 RUN mkdir gradprobe && touch gradprobe/__init__.py README.md LICENSE
 
 FROM builder AS service-builder
-RUN pip install '.[service]'
+RUN pip install '.[service,telemetry]'
 COPY . /source
 RUN pip install --no-deps --force-reinstall /source
 
@@ -54,7 +54,7 @@ RUN set -eu; \
         echo "one, set GRADPROBE_TORCH_INDEX_URL (see docs/compose.md) and build again."; \
         pip install "torch==${TORCH_VERSION}"; \
     fi
-RUN pip install '.[worker]'
+RUN pip install '.[worker,telemetry]'
 COPY . /source
 RUN pip install --no-deps --force-reinstall /source
 

@@ -235,6 +235,12 @@ class DeviceUnavailable(GradprobeError):
     code = "DEVICE_UNAVAILABLE"
 
 
+class TelemetryUnavailable(GradprobeError):
+    """GRADPROBE_TELEMETRY is on, and needs OpenTelemetry; get it with: pip install 'gradprobe[telemetry]'."""
+
+    code = "TELEMETRY_UNAVAILABLE"
+
+
 class UnsupportedModule(GradprobeError):
     """The probe can't measure this module without changing what it measures."""
 

@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is less than this is not logged."
     )
+    telemetry: bool = Field(
+        default=False,
+        description="Whether to send traces by OTLP over HTTP, where OTEL_EXPORTER_OTLP_ENDPOINT says.",
+    )
     documentation: bool = Field(default=True, description="Whether /docs and /openapi.json are there.")
 
     maximum_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)

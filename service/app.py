@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
-from gradprobe import __version__, logs
+from gradprobe import __version__, logs, telemetry
 from gradprobe.settings import Settings
 from service import documentation, problems
 from service.authentication import Authentication
@@ -52,11 +52,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Without settings it is a process of its own: then it reads them, and sees to what the whole process logs.
 
     Raises:
+        TelemetryUnavailable: when traces are asked for and OpenTelemetry is not installed.
         DataDirectoryUnusable: when SQLite's directory can't be made.
     """
     chosen = settings or Settings()
     if settings is None:
         logs.configure(chosen.log_format, chosen.log_level)
+        if chosen.telemetry:
+            telemetry.start("service")
     app = assemble(chosen.documentation, chosen.cors_origins)
     app.state.service = Service(chosen)
     return app

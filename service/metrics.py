@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -84,4 +84,12 @@ def _families(counts: Counts) -> Iterator[Metric]:
         "gradprobe_expired_leases",
         "Running experiments whose worker is lost and not yet replaced.",
         counts.expired_leases,
+    )
+    ended = CounterMetricFamily("gradprobe_ended_experiments", "Experiments that ended, by status.", labels=["status"])
+    for status, number in counts.ended_in_all.items():
+        ended.add_metric([status], number)
+    yield ended
+    yield CounterMetricFamily("gradprobe_attempts", "Workers' tries at experiments.", counts.attempts_in_all)
+    yield CounterMetricFamily(
+        "gradprobe_lost_leases", "Attempts that were taken back from a lost worker.", counts.expired_leases_in_all
     )

@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 from urllib.parse import quote
 
@@ -11,11 +12,14 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gradprobe import telemetry
 from gradprobe.logs import bound
+from gradprobe.telemetry import Span
 from service import metrics
 from service.problems import internal_error
 
 _LONGEST_PATH: Final = 300  # characters of it in the log
+_PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 #: Of every answer that does not bring its own: nothing in it is to be run, framed, sniffed or told to other sites.
@@ -43,13 +47,14 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers.get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
-        # Every line of this request names it, those of the threads that answer it too.
-        with bound(request_id=request_id):
-            await self._serve(scope, receive, send)
+        with _span(scope, headers) as span, bound(request_id=request_id, **telemetry.log_fields()):
+            # Every line of this request names it, those of the threads that answer it too.
+            await self._serve(scope, receive, send, span)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
         request_id = scope["state"]["request_id"]
         began, started = time.perf_counter(), False
 
@@ -59,6 +64,7 @@ class RequestContext:
                 started = True
                 _add_headers(MutableHeaders(scope=message), request_id)
                 _note(scope, message["status"], time.perf_counter() - began)
+                _tell(span, scope, message["status"])
             await send(message)
 
         try:
@@ -69,6 +75,20 @@ class RequestContext:
             if started:
                 raise  # half an answer is out, and only a broken connection tells the client so
             await internal_error(Request(scope))(scope, receive, send_named)
+
+
+def _span(scope: Scope, headers: Headers) -> AbstractContextManager[Span]:
+    """The request as a span of the trace that its `traceparent` names; without the probes that come every second."""
+    if scope["path"] in _PROBES:
+        return nullcontext(telemetry.NOTHING)
+    attributes = {"http.request.method": scope["method"], "gradprobe.request_id": scope["state"]["request_id"]}
+    return telemetry.span(scope["method"], headers.get("traceparent"), "SERVER", attributes)
+
+
+def _tell(span: Span, scope: Scope, status: int) -> None:
+    route = _route(scope)
+    span.update_name(f"{scope['method']} {route}")
+    span.set_attributes({"http.route": route, "http.response.status_code": status})
 
 
 def _note(scope: Scope, status: int, seconds: float) -> None:

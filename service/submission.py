@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from gradprobe import telemetry
 from gradprobe.errors import CreatedResourceGone, ExperimentNotFound, RemediesNotFound, SweepNotFound
 from gradprobe.identifiers import new_experiment_id
 from gradprobe.settings import Settings
@@ -42,6 +43,7 @@ def submit(connection: Connection, submission: Submission, settings: Settings) -
     record = experiments.create(
         connection, submission.spec, settings.maximum_attempts, submission.request_id, submission.owner, identifier
     )
+    experiments.note_trace(connection, [identifier], telemetry.traceparent())
     return record, True
 
 
@@ -68,7 +70,9 @@ def submit_group(connection: Connection, submission: GroupSubmission, settings: 
             return _group_made_before(connection, known, group.kind), []
     admission.require_room(connection, group.owner, _room(settings), wanted=len(submission.members))
     made = sweeps.create(connection, group)
-    return made, experiments.create_members(connection, made.id, submission.members, settings.maximum_attempts)
+    identifiers = experiments.create_members(connection, made.id, submission.members, settings.maximum_attempts)
+    experiments.note_trace(connection, identifiers, telemetry.traceparent())
+    return made, identifiers
 
 
 def resubmit(connection: Connection, identifier: str, settings: Settings) -> Record:

@@ -17,12 +17,13 @@ from celery.signals import (
     celeryd_init,
     setup_logging,
     worker_process_init,
+    worker_process_shutdown,
     worker_ready,
     worker_shutdown,
     worker_shutting_down,
 )
 
-from gradprobe import logs
+from gradprobe import logs, telemetry
 from gradprobe.queue import TRAIN, celery_app
 from gradprobe.settings import Settings
 from gradprobe.store.database import Database
@@ -34,6 +35,8 @@ settings = Settings()
 # Inherited by the children: code compiled once serves every later process on this machine.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_directory / "compiled"))
 app = celery_app(settings)
+if settings.telemetry:
+    telemetry.require_installed()
 
 
 #: The one consumer of this process, once it is ready; it knows the pool's children.
@@ -81,9 +84,16 @@ def _let_children_speak_it(**_: Any) -> None:
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _warm_up(**_: Any) -> None:
     _log()  # Celery may have asked before this file was there to hear it
+    if settings.telemetry:
+        telemetry.start("worker")
     executor = _executor()
     executor.warm_up()
     signal.signal(signal.SIGUSR2, lambda *_: executor.stopping.set())
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _send_the_last_spans(**_: Any) -> None:
+    telemetry.stop()
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from sqlalchemy import Connection
 
+from gradprobe import telemetry
 from gradprobe.diagnosis import VERSION, diagnose
 from gradprobe.diagnosis.summary import summarize
 from gradprobe.errors import (
@@ -77,15 +78,18 @@ def _execute(experiment_id: str, settings: Settings, database: Database) -> Stat
         _logger.info("nothing to do")
         return None
     record, lease = claimed
-    with bound(request_id=record.request_id, attempt=lease.attempt, worker=_worker_name()):
-        _logger.info("begins at iteration %d of %d", record.iteration, record.iterations)
-        try:
-            return _hold(Attempt(record, lease, settings, database))
-        except LeaseLost:
-            _logger.warning("lost its lease and stops")
-        except DatabaseUnavailable as error:
-            _logger.error("left to the next worker, the database stayed away: %s", error)
-    return None
+    known = {"request_id": record.request_id, "attempt": lease.attempt, "worker": _worker_name()}
+    with telemetry.span("attempt", record.traceparent, "CONSUMER", _attributes(record, known)) as span:
+        with bound(**known, **telemetry.log_fields()):
+            _logger.info("begins at iteration %d of %d", record.iteration, record.iterations)
+            status = _attempt(Attempt(record, lease, settings, database))
+        span.set_attributes({"gradprobe.status": status or "not ended"})
+    return status
+
+
+def _attributes(record: Record, known: dict[str, Any]) -> dict[str, Any]:
+    named = {"experiment_id": record.id, "iteration": record.iteration, "iterations": record.iterations} | known
+    return {f"gradprobe.{name}": value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,16 @@ class Attempt:
                 action(connection, self.lease, *arguments, **options)
 
         _patience.do(write)
+
+
+def _attempt(attempt: Attempt) -> Status | None:
+    try:
+        return _hold(attempt)
+    except LeaseLost:
+        _logger.warning("lost its lease and stops")
+    except DatabaseUnavailable as error:
+        _logger.error("left to the next worker, the database stayed away: %s", error)
+    return None
 
 
 def _hold(attempt: Attempt) -> Status | None:
@@ -146,7 +160,8 @@ def _train(attempt: Attempt, spec: Spec, heartbeat: Heartbeat) -> Outcome:
             'start a worker on a machine with a GPU, or use "device": "auto".'
         )
     torch.set_num_threads(settings.threads or _threads_for(spec))
-    dataset = _dataset(spec.dataset.name, spec.dataset.normalization, settings)
+    with telemetry.span("load data set", attributes={"gradprobe.dataset": spec.dataset.name}):
+        dataset = _dataset(spec.dataset.name, spec.dataset.normalization, settings)
     attempt.write(leases.note_provenance, _provenance(spec, dataset, device))
     flusher, resume = _begin(attempt)
     while True:
@@ -226,7 +241,8 @@ def _judged(database: Database, record: Record) -> dict[str, Any]:
             measured = measurements.read(Reader(connection, record.id), Spec.model_validate(record.spec))
         if not measured.blocks:
             return {}
-        found = diagnose(measured)
+        with telemetry.span("diagnose"):
+            found = diagnose(measured)
         return {"verdict": found.verdict, "summary": summarize(measured, found, VERSION)}
     except Exception:
         _logger.exception("no verdict")
@@ -238,7 +254,8 @@ def _patient(flusher: Flusher) -> Sink:
 
     def sink(chunk: Chunk) -> None:
         flusher.grow(chunk)
-        _patience.do(lambda: flusher.write(chunk.iteration, chunk.state))
+        with telemetry.span("store", attributes={"gradprobe.iteration": chunk.iteration}):
+            _patience.do(lambda: flusher.write(chunk.iteration, chunk.state))
 
     return sink
 

@@ -36,6 +36,8 @@ def serve(
         os.environ["GRADPROBE_AUTHENTICATION"] = "required"
         _require_key(settings, host)
     require("fastapi", extra="service")
+    if settings.telemetry:
+        require("gradprobe.telemetry", extra="service").require_installed()
     if processes > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         # Each process writes its figures there, and whichever is asked for them adds up all of them.
         directory = tempfile.TemporaryDirectory(prefix="gradprobe-metrics-")

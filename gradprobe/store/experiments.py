@@ -4,6 +4,7 @@ Every function takes a connection inside a transaction that its caller opened an
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -16,7 +17,7 @@ from gradprobe.errors import ExperimentNotEnded, ExperimentNotFound, ExperimentR
 from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.state import ACTIVE, Status, may_become
-from gradprobe.store import checkpoints
+from gradprobe.store import checkpoints, tallies
 from gradprobe.store.tables import blocks, experiments, now, sweeps, tags
 
 
@@ -67,6 +68,7 @@ class Record:
     sweep_id: str | None
     member: dict[str, Any] | None
     summary: dict[str, Any] | None
+    traceparent: str | None
 
     @classmethod
     def from_row(cls, row: Row[Any], tags_of: dict[str, str]) -> Self:
@@ -130,6 +132,12 @@ def create(
     connection.execute(insert(experiments).values(values | {"created_at": now()}))
     _write_tags(connection, identifier, spec.tags)
     return get(connection, identifier)
+
+
+def note_trace(connection: Connection, identifiers: Sequence[str], traceparent: str | None) -> None:
+    """These were submitted by the request whose span this is; nothing to note where nothing is traced."""
+    if traceparent is not None and identifiers:
+        connection.execute(update(experiments).where(experiments.c.id.in_(identifiers)).values(traceparent=traceparent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,10 +291,10 @@ def request_cancel(connection: Connection, identifier: str) -> tuple[Record, boo
 
 def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Record:
     """Queue again what failed or was cancelled; raises ExperimentNotFound, ExperimentNotEnded."""
-    get(connection, identifier)
+    ended = get(connection, identifier).status
     changed = connection.execute(
         _touch(identifier)
-        .where(experiments.c.status.in_(may_become(Status.QUEUED) - {Status.RUNNING}))
+        .where(experiments.c.status == ended, experiments.c.status.in_(may_become(Status.QUEUED) - {Status.RUNNING}))
         .values(
             status=Status.QUEUED,
             iteration=0,
@@ -305,6 +313,7 @@ def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Rec
     )
     if changed.rowcount == 0:
         raise ExperimentNotEnded
+    tallies.add(connection, Counter({ended: 1}))
     connection.execute(delete(blocks).where(blocks.c.experiment_id == identifier))
     checkpoints.forget(connection, [identifier])
     return get(connection, identifier)
@@ -313,10 +322,9 @@ def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Rec
 def remove(connection: Connection, identifier: str) -> None:
     """Delete an experiment with all it measured; raises ExperimentNotFound, ExperimentRunning."""
     get(connection, identifier)
-    gone = connection.execute(
-        delete(experiments).where(experiments.c.id == identifier, experiments.c.status != Status.RUNNING)
-    )
-    if gone.rowcount == 0:
+    if not tallies.delete_experiments(
+        connection, experiments.c.id == identifier, experiments.c.status != Status.RUNNING
+    ):
         get(connection, identifier)
         raise ExperimentRunning
 

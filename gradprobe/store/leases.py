@@ -5,6 +5,7 @@ finds another attempt there, gets `LeaseLost`, and can't harm it. All times are 
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, and_, func, or_, select, update
 
 from gradprobe.errors import CorruptBlock, LeaseLost
 from gradprobe.state import Status, may_become
-from gradprobe.store import checkpoints, series
+from gradprobe.store import checkpoints, series, tallies
 from gradprobe.store.experiments import Record, get
 from gradprobe.store.tables import experiments, now
 
@@ -182,6 +183,7 @@ def recover(connection: Connection) -> dict[str, Status]:
         ).scalars()
         moved |= dict.fromkeys(rows, values["status"])
     checkpoints.forget(connection, [identifier for identifier, status in moved.items() if status.ended])
+    tallies.add(connection, +Counter({tallies.EXPIRED_LEASES: len(moved)}))
     return moved
 
 

@@ -1,6 +1,7 @@
 """Bring a database to this release's schema: one set of migrations for SQLite and PostgreSQL."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -21,10 +22,17 @@ _LOCK = 0x67726164_70726F62
 def upgrade(url: URL, revision: str = "head") -> str:
     """Migrate up to `revision`; returns the revision reached. Two at once wait for each other.
 
+    A database that a later release has migrated stays as it is.
+
     Raises:
         DatabaseUnavailable: when the database does not answer.
     """
-    return _run(url, lambda config: command.upgrade(config, revision))
+
+    def action(config: Config) -> None:
+        if not _is_newer(current(config.attributes["connection"])):
+            command.upgrade(config, revision)
+
+    return _run(url, action)
 
 
 def downgrade(url: URL, revision: str) -> str:
@@ -34,7 +42,7 @@ def downgrade(url: URL, revision: str) -> str:
 
 def head() -> str:
     """The revision that this release speaks."""
-    return str(ScriptDirectory(str(_SCRIPTS)).get_current_head())
+    return _revisions()[0]
 
 
 def current(connection: Connection) -> str | None:
@@ -43,13 +51,28 @@ def current(connection: Connection) -> str | None:
 
 
 def require_head(database: Database) -> None:
-    """Raises SchemaOutOfDate with both revisions when the database is not at this release's schema."""
+    """Raises SchemaOutOfDate with both revisions when the database's schema is older than this release's.
+
+    A newer one will do: migrations only add, so that while a release is rolled out, or taken back, the one before goes
+    on reading and writing.
+    """
     with database.read() as connection:
         found = current(connection)
-    if found != head():
+    if found != head() and not _is_newer(found):
         raise SchemaOutOfDate(
             f"The database is at schema {found or 'none'}, this release needs {head()}; run `gradprobe migrate`."
         )
+
+
+def _is_newer(revision: str | None) -> bool:
+    """Whether a later release migrated the database: this one does not know the revision."""
+    return revision is not None and revision not in _revisions()
+
+
+@cache
+def _revisions() -> tuple[str, ...]:
+    """All that this release knows, the newest first."""
+    return tuple(script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions())
 
 
 def _run(url: URL, action: Callable[[Config], None]) -> str:

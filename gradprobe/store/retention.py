@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, func, select
 
 from gradprobe.state import ENDED
+from gradprobe.store import tallies
 from gradprobe.store.tables import experiments, idempotency_keys, now
 
 #: Experiments a transaction: each may have thousands of blocks, and others wait for a lock on SQLite.
@@ -20,7 +21,7 @@ def delete_old(connection: Connection, seconds: float) -> int:
     """Delete up to `BATCH` experiments that ended longer ago than this, with all they measured; how many there were."""
     some = select(experiments.c.id).where(_old(seconds)).order_by(experiments.c.id).limit(BATCH)
     # The condition stands here again: one of them may have been queued anew meanwhile.
-    return connection.execute(delete(experiments).where(experiments.c.id.in_(some), _old(seconds))).rowcount
+    return tallies.delete_experiments(connection, experiments.c.id.in_(some), _old(seconds))
 
 
 def count_forgotten(connection: Connection, seconds: float) -> int:

@@ -14,6 +14,7 @@ from gradprobe.access import Principal
 from gradprobe.errors import GradprobeError, RemediesNotFound, SweepNotFound, SweepRunning
 from gradprobe.identifiers import is_sweep_id
 from gradprobe.state import ACTIVE, Status
+from gradprobe.store import tallies
 from gradprobe.store.tables import experiments, now, sweeps
 
 Kind = Literal["sweep", "remedies"]
@@ -203,7 +204,7 @@ def remove(connection: Connection, identifier: str, kind: Kind) -> None:
     get(connection, identifier, kind)
     mine = experiments.c.sweep_id == identifier
     # What waits might be claimed meanwhile, so it is deleted first and what was not is looked for afterwards.
-    connection.execute(delete(experiments).where(mine, experiments.c.status != Status.RUNNING))
+    tallies.delete_experiments(connection, mine, experiments.c.status != Status.RUNNING)
     if connection.execute(select(experiments.c.id).where(mine).limit(1)).first() is not None:
         raise SweepRunning
     connection.execute(delete(sweeps).where(sweeps.c.id == identifier))

@@ -68,9 +68,13 @@ experiments = Table(
     Column("sweep_id", String(30)),
     Column("member", Text),
     Column("summary", Text),
+    # The span of the request that submitted it, as W3C's header has it; null where nothing is traced.
+    Column("traceparent", String(64)),
     Index(None, "owner", "id"),
     Index(None, "owner", "status"),
     Index(None, "sweep_id", "id"),
+    #: Added up by whoever watches; a row is a hundred times as wide.
+    Index(None, "attempt"),
 )
 
 #: Groups of experiments: `kind` is `sweep` or `remedies`. `stage` is 0 where nothing will be added to it any more.
@@ -114,6 +118,14 @@ blocks = Table(
     Column("last_step", Integer, nullable=False),
     Column("statistics", LargeBinary),
     Column("counts", LargeBinary),
+)
+
+#: Counted of what is there no longer: see `tallies.py`.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
 )
 
 keys = Table(

@@ -11,6 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gradprobe.settings import Settings
+from gradprobe.state import Status
+from gradprobe.store import leases
 from gradprobe.store.database import Database
 from tests.integration.service import measured
 from tests.integration.service.serving import environment_of
@@ -51,6 +53,34 @@ def test_experiments_are_counted_in_the_database(client: httpx.Client, database:
     assert after["gradprobe_queued_experiments", "any"] == 1
     assert after["gradprobe_expired_leases",] == 1
     assert 100 <= after["gradprobe_oldest_queued_seconds",] < 200
+
+
+def test_totals_only_grow(client: httpx.Client, database: Database) -> None:
+    """Whatever is deleted, queued again or lost: a rate over a total that falls would be nonsense."""
+
+    def totals() -> dict[str, float]:
+        found = samples(client)
+        named = {status: found["gradprobe_ended_experiments_total", status] for status in ("succeeded", "failed")}
+        return named | {name: found[f"gradprobe_{name}_total",] for name in ("attempts", "lost_leases")}
+
+    assert totals() == {"succeeded": 0, "failed": 0, "attempts": 0, "lost_leases": 0}
+    first, second, third = (str(client.post("/experiments", json={}).json()["id"]) for _ in range(3))
+    measured.finish(database, measured.claim(database, first)[1])
+    store = Store(database)
+    measured.claim(database, second)
+    store.set(second, maximum_attempts=1)
+    measured.claim(database, third)
+    for identifier in (second, third):
+        store.lose_worker(identifier)
+    with database.write() as connection:
+        assert leases.recover(connection) == {second: Status.FAILED, third: Status.QUEUED}
+    before = totals()
+    assert before == {"succeeded": 1, "failed": 1, "attempts": 3, "lost_leases": 2}
+
+    assert client.post(f"/experiments/{second}/retry").status_code == 202
+    for identifier in (first, second, third):
+        assert client.delete(f"/experiments/{identifier}").status_code == 204
+    assert totals() == before
 
 
 def test_requests_are_counted_by_route_and_not_by_id(client: httpx.Client, experiment_id: str) -> None:

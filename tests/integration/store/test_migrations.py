@@ -42,6 +42,24 @@ def tables(database: Database) -> set[str]:
         return set(inspect(connection).get_table_names())
 
 
+def test_a_release_works_on_the_schema_of_a_later_one(empty: Database) -> None:
+    """While a release is rolled out, or taken back; what it writes there, `test_compatibility` holds."""
+    migrate.upgrade(empty.url)
+    with empty.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE experiments ADD COLUMN of_a_later_release TEXT")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    migrate.require_head(empty)
+    assert migrate.upgrade(empty.url) == "9999"
+    identifier = Store(empty).create().id
+    assert Store(empty).claim(identifier) is not None
+
+
+def test_an_older_schema_is_refused(empty: Database) -> None:
+    migrate.upgrade(empty.url, "0001")
+    with pytest.raises(SchemaOutOfDate, match=f"schema 0001, this release needs {migrate.head()}"):
+        migrate.require_head(empty)
+
+
 def test_up_down_and_up_again(empty: Database) -> None:
     assert tables(empty) == set()
     assert migrate.upgrade(empty.url) == migrate.head()
