@@ -11,7 +11,6 @@ from gradprobe.group_resources import Remedies, RemediesList
 from gradprobe.identifiers import new_remedies_id
 from gradprobe.spec import SpecModel
 from gradprobe.store import experiments, sweeps
-from gradprobe.store.experiments import queue_of
 from gradprobe.store.sweeps import Group
 from gradprobe.trial.intervals import MOST_PAIRS
 from gradprobe.trial.stages import members_of, ranking_of
@@ -21,7 +20,7 @@ from service.grouping import accepted_group, again, remedies_document, remedies_
 from service.parsing import Route
 from service.problems import documented
 from service.rendering import ACCEPTED, LIVE, UNCHANGED, hashed_response
-from service.ringing import ring
+from service.ringing import ring_group
 from service.submission import GroupSubmission, submit_group
 from service.trying import Wanted, design_trial, diagnosis_of
 
@@ -85,7 +84,7 @@ def create_remedies(
         made, queued = submit_group(connection, GroupSubmission(group, members, repetition), service.settings)
         document = _document(connection, made)
     specs = [member.spec for member in members]
-    ring(service, [(one, queue_of(spec), spec.queue.priority) for one, spec in zip(queued, specs, strict=False)])
+    ring_group(service, made.id, queued, specs)
     return accepted_group(document, remedies_path(made.id), bool(queued))
 
 

@@ -11,7 +11,7 @@ from gradprobe.group_resources import Sweep, SweepComparison, SweepPage
 from gradprobe.identifiers import is_sweep_id, new_sweep_id
 from gradprobe.spec import Label, Spec, SpecModel, Tags
 from gradprobe.store import sweeps
-from gradprobe.store.experiments import Filters, queue_of
+from gradprobe.store.experiments import Filters
 from gradprobe.store.sweeps import Group
 from service.conditions import REPLAYED, RepetitionDependency
 from service.dependencies import PrincipalDependency, RequestId, ServiceDependency, SweepId
@@ -30,7 +30,7 @@ from service.pagination import decode_cursor, next_cursor, next_link
 from service.parsing import Route
 from service.problems import documented
 from service.rendering import ACCEPTED, LISTED, LIVE, UNCHANGED, hashed_response
-from service.ringing import ring
+from service.ringing import ring_group
 from service.submission import GroupSubmission, submit_group
 
 router = APIRouter(prefix="/sweeps", route_class=Route, tags=["sweeps"])
@@ -83,11 +83,7 @@ def create_sweep(
     with service.database.write() as connection:
         made, queued = submit_group(connection, GroupSubmission(group, members, repetition), service.settings)
         document = _document(connection, made)
-    specs = [member.spec for member in members]
-    ring(
-        service,
-        [(one, queue_of(spec), spec.queue.priority) for one, spec in zip(queued, specs, strict=False)],
-    )
+    ring_group(service, made.id, queued, [member.spec for member in members])
     return accepted_group(document, sweep_path(made.id), bool(queued))
 
 

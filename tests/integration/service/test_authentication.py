@@ -155,6 +155,19 @@ def test_no_key_is_ever_logged(closed: httpx.Client, store: Database, caplog: py
     assert alice.secret[11:] not in caplog.text
 
 
+def test_the_line_of_a_request_names_whose_it_was(
+    closed: httpx.Client, store: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "service.middleware"):
+        closed.get("/experiments", headers=bearer(store, "alice").headers)
+        closed.get("/experiments")
+
+    assert [(line.__dict__["status"], line.__dict__.get("owner")) for line in caplog.records] == [
+        (200, "alice"),
+        (401, None),
+    ]
+
+
 def test_the_scheme_may_be_written_in_any_case(closed: httpx.Client, store: Database) -> None:
     secret = bearer(store, "alice").secret
 

@@ -1,5 +1,6 @@
 """Sweeps over HTTP, on both databases: made as a whole or not at all, followed, compared, cancelled, deleted."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,14 @@ def finish(database: Database, identifier: str, ratio: float, accuracy: float) -
         leases.note_summary(connection, lease, summary)
         leases.finish(connection, lease, Status.SUCCEEDED, result=result, verdict="vanishing")
     assert record.sweep_id
+
+
+def test_what_was_accepted_is_logged_once(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "service.ringing"):
+        for _ in range(2):
+            made = client.post("/sweeps", json={"base": BASE, "axes": AXES}, headers={"Idempotency-Key": "one"}).json()
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert lines == [f"accepted {made['id']} with 6 experiments"]
 
 
 def test_the_product_of_the_axes_is_queued_as_one_group(
