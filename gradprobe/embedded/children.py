@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from gradprobe.embedded.errors import ChildDied
 
 _GUARD = Path(__file__).with_name("guard.py")
 _TAIL = 15  # lines of a log that a report shows
+_KILLED_WITHIN_SECONDS = 5.0
 
 
 @dataclass(eq=False)
@@ -109,4 +111,14 @@ def _kill(processes: set[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()  # psutil compares start times, so a reused id is never hit
-    psutil.wait_procs(list(processes), timeout=5.0)
+    deadline = time.monotonic() + _KILLED_WITHIN_SECONDS
+    while not all(map(_ended, processes)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _ended(process: psutil.Process) -> bool:
+    """Also of one that its parent has not collected: in a container nobody may."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

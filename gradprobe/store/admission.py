@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, func, literal, select
+from sqlalchemy import Connection, func, select
 
 from gradprobe.errors import QueueFull, TooManyExperiments
 from gradprobe.state import ACTIVE, Status
 from gradprobe.store.tables import experiments
 
-#: Any number that no other program takes PostgreSQL advisory locks under: "gra" in ASCII.
-_LOCKS: Final = 0x677261
+#: Any number that no other program takes a PostgreSQL advisory lock on: "gradroom" in ASCII.
+_LOCK: Final = 0x67726164_726F6F6D
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,7 @@ class Room:
 def require_room(connection: Connection, owner: str | None, room: Room, taken: int = 0, wanted: int = 1) -> None:
     """That `wanted` more may be queued, `taken` of which this transaction has queued already.
 
-    Within one transaction with what queues it, an owner's bound holds to the one; that of all may be passed by as many
-    as there are owners who take the last place at once.
+    Call it in the transaction that queues them: then both bounds hold to the one, whoever takes the last place at once.
 
     Raises:
         TooManyExperiments: of this owner's wait or run as many as may.
@@ -33,7 +32,7 @@ def require_room(connection: Connection, owner: str | None, room: Room, taken: i
     """
     if connection.dialect.name == "postgresql":
         # Otherwise several at once would each find the last free place. SQLite has one writer at a time anyway.
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, func.hashtext(literal(owner or "")))))
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     of_owner = experiments.c.owner.is_(None) if owner is None else experiments.c.owner == owner
     active = select(func.count()).select_from(experiments).where(experiments.c.status.in_(ACTIVE), of_owner)
     if (found := connection.scalar(active) or 0) + wanted > room.active + taken:

@@ -1,12 +1,16 @@
 """Whose an experiment is, and who may see it, on both databases."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from gradprobe.access import ANYBODY, Principal, Scope
 from gradprobe.errors import ExperimentNotFound, QueueFull, TooManyExperiments
 from gradprobe.spec import Spec
-from gradprobe.store import admission, experiments
-from gradprobe.store.admission import Room
+from gradprobe.state import Status
+from gradprobe.store import admission, counting, experiments
+from gradprobe.store.admission import Room, require_room
 from gradprobe.store.experiments import Filters
 from tests.integration.store.transactions import Store
 
@@ -59,3 +63,22 @@ def test_room_is_counted_for_each_owner_and_for_all(store: Store) -> None:
     require("bob", 2, 1)
     with pytest.raises(TooManyExperiments):
         require("alice", 3, 1)
+
+
+def test_the_last_places_are_taken_once_whoever_asks_at_once(store: Store) -> None:
+    room, owners = Room(waiting=3, active=100), [f"owner-{number}" for number in range(8)]
+    barrier = threading.Barrier(len(owners))
+
+    def submit(owner: str) -> bool:
+        barrier.wait()
+        try:
+            with store.database.write() as connection:
+                require_room(connection, owner, room)
+                experiments.create(connection, Spec(), 3, owner=owner)
+        except QueueFull:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(owners)) as pool:
+        assert sum(pool.map(submit, owners)) == 3
+    assert store.read(counting.count).by_status[Status.QUEUED] == 3
