@@ -59,7 +59,7 @@ def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
             "", tuple(names), dict(zip(names, total.tolist(), strict=True)), evidence,
         )  # fmt: skip
     early = early_path(measured)
-    if early > thresholds.rewritten and learned < thresholds.learned:
+    if early > thresholds.rewritten and learned < thresholds.lost:
         ratios = measured.series("weights", "update_ratio")
         by_layer = np.nansum(ratios[:, :_FIRST_STEPS], axis=1) if ratios is not None else total
         layers = np.flatnonzero(by_layer > thresholds.rewritten)
@@ -69,7 +69,13 @@ def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
         strained = signal.strained(measured, thresholds, exploding=True) or ("learning_rate_too_high", "")
         yield Finding(
             "learning_rate_too_high", "in_training", "critical", strained[0], first, last, True,
-            len(steps), f"The first ten steps move weights by {early:.2g} times their norm, and nothing is learned.",
+            len(steps), f"The first ten steps move weights by {early:.2g} times their norm, {_told(learned, thresholds)}.",
             "", tuple(names[index] for index in layers), {names[index]: float(by_layer[index]) for index in layers},
             evidence,
         )  # fmt: skip
+
+
+def _told(learned: float, thresholds: Thresholds) -> str:
+    if learned < thresholds.learned:
+        return "and nothing is learned"
+    return f"and no more than {100 * learned:.0f} % of what there is has been learned"

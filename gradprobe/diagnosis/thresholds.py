@@ -19,7 +19,8 @@ class Thresholds:
             six correlation lengths (Schoenholz et al. 2017).
         recovered: share of `depth_limit` at which a finding in training ends (hysteresis).
         band: deviations of the null band, √(5 Σ 1/n), that chance is granted.
-        lost: share of dead or saturated units that costs a layer an e-fold of δ²: 1 − 1/e.
+        lost: share of dead or saturated units that costs a layer an e-fold of δ²: 1 − 1/e; and what a training has
+            learned when its loss is an e-fold below a guess's.
         moved: path length Σ‖ΔW‖/‖W‖ of every layer below which nothing can have been learned.
         rewritten: the same over the first ten steps, above which a layer is a new one before it has learned.
         learned: share of the guess's loss, ln 10, below which a training counts as stalled.

@@ -190,6 +190,15 @@ def test_a_learning_rate_that_rewrites_everything() -> None:
     assert (diagnosis.verdict, diagnosis.cause) == ("learning_rate_too_high", "learning_rate_too_high")
 
 
+@pytest.mark.parametrize(("loss", "verdict"), [(1.1, "learning_rate_too_high"), (0.8, "healthy")])
+def test_large_steps_that_learn_something_and_less_than_an_e_fold(loss: float, verdict: str) -> None:
+    made = Made(spec_of()).put("weights", "update_ratio", 0.3).loss(np.geomspace(2.3, loss, 500))
+    diagnosis = diagnose(made.measurements)
+    assert diagnosis.verdict == verdict
+    if verdict != "healthy":
+        assert "no more than 5" in found(diagnosis, verdict).explanation
+
+
 def test_large_steps_that_learn_are_no_finding() -> None:
     assert rules(Made(spec_of()).put("weights", "update_ratio", 0.3).measurements) == []
 
