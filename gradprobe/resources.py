@@ -283,6 +283,9 @@ class PredictionDocument(Resource):
     depth_limit: float | None = Field(description="Layers up to which it is expected to train; null: no limit.")
     critical_gain: float | None = Field(description="The factor of the weights that would make χ₁ = 1.")
     initial_loss: float | None = Field(description="Expected loss of the first batch, nats.")
+    singular_value_spread: float | None = Field(
+        description="What a hidden layer adds to Var[s²]/E[s²]² of the Jacobian's singular values s; 0: isometry."
+    )
     layers: list[LayerPredictionDocument]
     notes: list[str] = Field(description="What theory can't say of this spec.")
 

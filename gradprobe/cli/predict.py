@@ -61,12 +61,19 @@ def print_prediction(session: Session, found: Prediction) -> None:
         ("χ₁", f"{found.chi:.4g}   ξ {found.xi:.3g} layers   q* {found.q:.4g}"),
         ("depth limit", limit),
         ("critical gain", gain),
+        ("isometry", _isometry(found.singular_value_spread)),
         ("first loss", f"{found.initial_loss:.3f}"),
     ):
         session.out.print(Text(f"  {heading:<15}{text}"))
     session.out.print(_table(found))
     for note in found.notes:
         session.out.print(Text(f"  {note}", style="dim"))
+
+
+def _isometry(spread: float | None) -> str:
+    if spread is None:
+        return "–"
+    return f"a layer spreads squared singular values by {spread:.3g} (0: every direction keeps its length)"
 
 
 def _table(found: Prediction) -> Table:

@@ -69,7 +69,8 @@ def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
         strained = signal.strained(measured, thresholds, exploding=True) or ("learning_rate_too_high", "")
         yield Finding(
             "learning_rate_too_high", "in_training", "critical", strained[0], first, last, True,
-            len(steps), f"The first ten steps move weights by {early:.2g} times their norm, {_told(learned, thresholds)}.",
+            len(steps),
+            f"The first ten steps move weights by {early:.2g} times their norm, {_told(learned, thresholds)}.",
             "", tuple(names[index] for index in layers), {names[index]: float(by_layer[index]) for index in layers},
             evidence,
         )  # fmt: skip

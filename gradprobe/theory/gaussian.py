@@ -24,7 +24,7 @@ _PANELS: Final = (0.0, 1.0, 2.0, 3.5, 5.0, 7.0, _REACH)
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Of h = φ(x), x ~ N(mean, variance): E[h], E[h²], E[φ′²], and E[φ φ′ z] with z the standardized x.
+    """Of h = φ(x), x ~ N(mean, variance): E[h], E[h²], E[φ′²], E[φ′⁴], and E[φ φ′ z] with z the standardized x.
 
     `saturated` is the probability that |φ′(x)| is under 5 % of its largest, as `statistics.SATURATION` has it.
     """
@@ -32,6 +32,7 @@ class Moments:
     mean: float
     second: float
     slope_second: float
+    slope_fourth: float
     growth: float
     saturated: float
 
@@ -67,6 +68,7 @@ def moments(function: Function, variance: float, mean: float = 0.0) -> Moments:
         float(weight @ value),
         float(weight @ (value * value)),
         float(weight @ (slope * slope)),
+        float(weight @ slope**4),
         float(weight @ (value * slope * z)),
         float(weight[np.abs(slope) < _SATURATED * function.largest_slope].sum()),
     )

@@ -66,6 +66,18 @@ def chi(function: Function, q: float, weight: float, mean: float = 0.0) -> float
     return weight * moments(function, q, mean).slope_second
 
 
+def singular_value_spread(function: Function, q: float, mean: float = 0.0, *, orthogonal: bool = False) -> float:
+    """What a layer adds to Var[s²]/E[s²]² of the Jacobian's singular values s: E[φ′⁴]/E[φ′²]² − 1 − s₁.
+
+    s₁ is −1 for Gaussian weights and 0 for orthogonal ones (Pennington et al. 2017). 0 is dynamical isometry: a signal
+    keeps its length whatever its direction; at ξ = ∞ the mean alone does.
+    """
+    found = moments(function, q, mean)
+    if found.slope_second <= 0:
+        return math.inf
+    return found.slope_fourth / found.slope_second**2 - (1.0 if orthogonal else 0.0)
+
+
 def fixed_point(
     function: Function, weight: float, bias: float = 0.0, mean: float = 0.0, start: float = 1.0
 ) -> FixedPoint:

@@ -18,6 +18,7 @@ from gradprobe.theory.meanfield import (
     critical_weight,
     fixed_point,
     layer_normalized_rate,
+    singular_value_spread,
 )
 from gradprobe.theory.propagation import Forward, Passage, propagate
 from gradprobe.theory.weights import drawn, fans
@@ -66,6 +67,8 @@ class Prediction:
         critical_gain: the factor of the weights' standard deviation that would make χ₁ = 1; None where there is none,
             or where a normalization makes the scale irrelevant.
         initial_loss: expected loss of the first batch, nats.
+        singular_value_spread: what a hidden layer adds to Var[s²]/E[s²]² of the Jacobian's singular values s at q*; 0
+            is dynamical isometry. None behind a normalization and with skip connections.
         layers: the profile, input side first.
         notes: what theory can't say of this spec, in sentences.
     """
@@ -77,6 +80,7 @@ class Prediction:
     depth_limit: float
     critical_gain: float | None
     initial_loss: float
+    singular_value_spread: float | None
     layers: tuple[LayerPrediction, ...]
     notes: tuple[str, ...]
 
@@ -126,6 +130,7 @@ def _predict(network: Network, dataset: Dataset) -> Prediction:
         _depth_limit(network, function, hidden, point),
         _critical_gain(network, function, hidden),
         passage.loss.loss,
+        _spread(network, function, hidden, point),
         _profile(network, passage),
         tuple(_notes(network, hidden)),
     )
@@ -184,6 +189,20 @@ def _critical_gain(network: Network, function: Function, hidden: WeightLayer | N
     return math.sqrt(critical / scale) if scale > 0 and not math.isnan(critical) else None
 
 
+def _spread(network: Network, function: Function, hidden: WeightLayer | None, point: FixedPoint) -> float | None:
+    if network.normalization != "none" or _skips(network) or hidden is None or not math.isfinite(point.q):
+        return None
+    mean = drawn(network.initialization, hidden).bias_mean
+    # Rectangular weights of orthonormal rows are isometric in one direction only.
+    square = hidden.weight_shape[0] == fans(hidden)[0]
+    spread = singular_value_spread(function, point.q, mean, orthogonal=_orthogonal(network) and square)
+    return spread if math.isfinite(spread) else None
+
+
+def _orthogonal(network: Network) -> bool:
+    return isinstance(network.initialization, ScaledInitialization) and network.initialization.name == "orthogonal"
+
+
 def _profile(network: Network, passage: Passage) -> tuple[LayerPrediction, ...]:
     beta = band.betas(passage.layers)
     norms = [passage.squared_norm(index) for index in range(len(passage.layers))]
@@ -226,7 +245,7 @@ def _notes(network: Network, hidden: WeightLayer | None) -> list[str]:
         notes.append("Batch normalization: for large batches; a batch of B lowers each layer's rate by some 2/B.")
     if network.dropout:
         notes.append("Dropout removes the critical point: two inputs never become alike (Schoenholz et al. 2017).")
-    if isinstance(network.initialization, ScaledInitialization) and network.initialization.name == "orthogonal":
+    if _orthogonal(network):
         notes.append("Orthogonal weights: second moments are those of Gaussian ones; the spread is smaller.")
     return notes
 

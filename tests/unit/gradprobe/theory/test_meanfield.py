@@ -116,6 +116,38 @@ def test_glorot_and_bengios_mean_jacobian_singular_values() -> None:
     assert quarter_circle * math.sqrt(meanfield.chi(named("tanh"), 0.0, 1 / 3)) == pytest.approx(0.4901, abs=5e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "orthogonal", "spread"),
+    [("identity", False, 1.0), ("relu", False, 2.0), ("relu", True, 1.0), ("identity", True, 0.0)],
+)
+def test_penningtons_spread_of_singular_values(name: str, orthogonal: bool, spread: float) -> None:
+    assert meanfield.singular_value_spread(named(name), 1.0, orthogonal=orthogonal) == pytest.approx(spread, abs=1e-12)
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_the_spread_of_a_real_jacobians_singular_values(orthogonal: bool) -> None:
+    """Width 500, four layers of ReLU: s² has mean χ₁⁴ and a relative variance of four times a layer's spread."""
+    random, width, depth = np.random.default_rng(0), 500, 4
+    jacobian, signal = np.eye(width), random.normal(size=width)
+    for _ in range(depth):
+        weights = random.normal(size=(width, width))
+        weights = np.sqrt(2) * np.linalg.qr(weights)[0] if orthogonal else weights * np.sqrt(2 / width)
+        z = weights @ signal
+        jacobian, signal = (z > 0)[:, None] * (weights @ jacobian), np.maximum(z, 0)
+    squares = np.linalg.svd(jacobian, compute_uv=False) ** 2
+    spread = meanfield.singular_value_spread(named("relu"), 1.0, orthogonal=orthogonal)
+    assert squares.mean() == pytest.approx(meanfield.chi(named("relu"), 1.0, 2.0) ** depth, rel=0.15)
+    assert squares.var() / squares.mean() ** 2 == pytest.approx(depth * spread, rel=0.15)
+
+
+def test_a_sigmoidal_network_can_be_isometric_and_a_relu_network_can_not() -> None:
+    """Orthogonal weights and a small q: tanh's slope is 1 almost everywhere there, ReLU's 0 for one half anywhere."""
+    spreads = [meanfield.singular_value_spread(named("tanh"), q, orthogonal=True) for q in (1.0, 0.1, 0.01)]
+    assert spreads == sorted(spreads, reverse=True)
+    assert spreads[-1] < 1e-3
+    assert meanfield.singular_value_spread(named("relu"), 0.01, orthogonal=True) == pytest.approx(1.0)
+
+
 def test_xavier_on_relu_loses_half_the_variance_a_layer() -> None:
     q = 1.0
     for _ in range(30):
