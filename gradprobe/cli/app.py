@@ -27,6 +27,9 @@ from gradprobe.cli import (
     up,
     watch,
 )
+from gradprobe.cli import (
+    run as run_command,
+)
 from gradprobe.cli.exits import EPILOG, FAILED, INTERRUPTED, OK, UNREACHABLE, CommandError
 from gradprobe.cli.session import Session
 from gradprobe.cli.wording import one_line
@@ -35,7 +38,6 @@ from gradprobe.errors import GradprobeError
 
 app = typer.Typer(
     name="gradprobe",
-    add_completion=False,
     rich_markup_mode="markdown",
     epilog=EPILOG,
     pretty_exceptions_enable=False,
@@ -64,7 +66,8 @@ def gradprobe(
     """Do the gradients reach every layer of a network in training?
 
     Gradprobe trains a network and records every layer's gradients. New here? `gradprobe demo` shows it on this
-    machine; `gradprobe up` starts a server; `gradprobe submit --activation relu --watch` runs an experiment on it.
+    machine; `gradprobe run` trains one of yours; `gradprobe up` starts a server, and then `gradprobe submit
+    --activation relu --watch` runs an experiment on it.
     """
     if version:
         typer.echo(f"gradprobe {__version__}")
@@ -90,7 +93,7 @@ _ON_A_SERVER: dict[str, Callable[..., None]] = {
     "delete": lifecycle.delete,
 }
 _THEORY: dict[str, Callable[..., None]] = {"predict": predict.predict}
-_HERE: dict[str, Callable[..., None]] = {"demo": demo.demo, "up": up.up}
+_HERE: dict[str, Callable[..., None]] = {"demo": demo.demo, "run": run_command.run, "up": up.up}
 _OPERATION: dict[str, Callable[..., None]] = {
     "serve": serve.serve,
     "migrate": migrate.migrate,

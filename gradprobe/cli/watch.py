@@ -43,11 +43,8 @@ def watch(context: typer.Context, experiment: Annotated[str, typer.Argument(help
 
 def follow(session: Session, client: Client, experiment: Experiment, quiet: bool = False) -> Experiment:
     """Show the experiment until it has ended, and then what came of it; `quiet` shows nothing at all."""
-    follower = Follower(client, experiment)
     try:
-        if quiet:
-            return client.wait(experiment.id)
-        ended = _live(session, follower) if session.out.is_terminal else _lines(session, follower)
+        return follow_to_the_end(session, client, experiment, quiet)
     except KeyboardInterrupt:
         typer.echo(
             f"\nStopped watching; {experiment.id} goes on. Look again with `gradprobe watch {experiment.id}`, "
@@ -55,6 +52,14 @@ def follow(session: Session, client: Client, experiment: Experiment, quiet: bool
             err=True,
         )
         raise
+
+
+def follow_to_the_end(session: Session, client: Client, experiment: Experiment, quiet: bool) -> Experiment:
+    """As `follow`, for one who knows what an interruption means."""
+    if quiet:
+        return client.wait(experiment.id)
+    follower = Follower(client, experiment)
+    ended = _live(session, follower) if session.out.is_terminal else _lines(session, follower)
     print_experiment(session, ended)
     return ended
 
