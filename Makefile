@@ -17,7 +17,7 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts pytest screenshots openapi format faults chaos recovery \
+.PHONY: help demo up test check lint types contracts pytest screenshots docs documents figures openapi format faults chaos recovery \
   test-compose fuzz bench bench-run bench-faults data clean
 
 help: ## Show this list
@@ -48,7 +48,7 @@ contracts: $(VENV)/.test
 
 pytest: $(VENV)/.test $(VENV)/.browser data
 	@echo "== tests"
-	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults" $(ARGUMENTS)
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults and not documents" $(ARGUMENTS)
 
 faults: $(VENV)/.test data ## Each fault by itself, on both databases: kill, pause, cut off, fill up (ten minutes)
 	@$(BIN)/python -m pytest tests/acceptance/faults $(ARGUMENTS)
@@ -79,6 +79,16 @@ bench-faults: $(VENV)/.embedded data ## Judge 245 labelled and 500 random experi
 
 screenshots: $(VENV)/.test $(VENV)/.browser data ## Take the documents' pictures of the dashboard
 	@$(BIN)/python -m tests.acceptance.screenshots docs/screenshots
+
+docs: $(VENV)/.test ## Build the documents' site into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+documents: $(VENV)/.test $(VENV)/.browser data ## Run every code block of README and of the documents (two minutes)
+	@$(BIN)/python -m pytest tests/acceptance/test_documents.py $(ARGUMENTS)
+
+figures: $(VENV)/.test data ## Run the tutorial and write its figures, and what it prints, into it
+	@$(BIN)/python -m tests.acceptance.documents docs/tutorial.md
 
 openapi: $(VENV)/.test ## Write openapi/openapi.json from the code
 	@$(BIN)/python -m service.openapi openapi/openapi.json
