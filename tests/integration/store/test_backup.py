@@ -107,7 +107,7 @@ def test_postgresql(postgresql_database: Database, postgresql: PostgreSQL, tmp_p
     finally:
         stop.set()
         writer.join()
-    with postgresql.database("template0") as url:
+    with postgresql.copy("template0") as url:
         restored = Database(url)
         tool("pg_restore", restored, "--no-owner", "--exit-on-error", "--single-transaction", dump)
         check(restored)
