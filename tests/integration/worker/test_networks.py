@@ -12,18 +12,22 @@ from gradprobe.store import series
 from tests.integration.store.transactions import Store
 from worker.execute import execute
 
+MLP = {"kind": "mlp", "depth": 5, "normalization": "batch", "residual": True, "dropout": 0.1, "width": 8}
+CONV = {"kind": "conv", "depth": 5, "normalization": "layer", "residual": True, "dropout": 0.1}
+RESNET = {"kind": "resnet", "depth": 6, "normalization": "rms", "dropout": 0.1, "activation": "prelu"}
 
+
+# What is stored has the same form whatever was trained, so one kind of network shows that both databases take it.
 @pytest.mark.parametrize(
-    ("network", "precision"),
+    ("database_kind", "network", "precision"),
     [
-        (
-            {"kind": "mlp", "depth": 5, "normalization": "batch", "residual": True, "dropout": 0.1, "width": 8},
-            "float32",
-        ),
-        ({"kind": "conv", "depth": 5, "normalization": "layer", "residual": True, "dropout": 0.1}, "bfloat16"),
-        ({"kind": "resnet", "depth": 6, "normalization": "rms", "dropout": 0.1, "activation": "prelu"}, "float16"),
+        ("sqlite", MLP, "float32"),
+        ("postgresql", MLP, "float32"),
+        ("sqlite", CONV, "bfloat16"),
+        ("sqlite", RESNET, "float16"),
     ],
-    ids=["mlp", "conv", "resnet"],
+    ids=["mlp-sqlite", "mlp-postgresql", "conv", "resnet"],
+    indirect=["database_kind"],
 )
 def test_it_is_trained_and_stored(
     store: Store, worker_settings: Settings, network: dict[str, Any], precision: str
