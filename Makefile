@@ -17,7 +17,7 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts pytest screenshots docs documents figures openapi format faults chaos recovery \
+.PHONY: help demo up test check lint types contracts pytest screenshots docs documents figures dashboard openapi format faults chaos recovery \
   test-compose fuzz bench bench-run bench-faults data clean
 
 help: ## Show this list
@@ -48,7 +48,7 @@ contracts: $(VENV)/.test
 
 pytest: $(VENV)/.test $(VENV)/.browser data
 	@echo "== tests"
-	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults and not documents" $(ARGUMENTS)
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults and not documents and not large" $(ARGUMENTS)
 
 faults: $(VENV)/.test data ## Each fault by itself, on both databases: kill, pause, cut off, fill up (ten minutes)
 	@$(BIN)/python -m pytest tests/acceptance/faults $(ARGUMENTS)
@@ -89,6 +89,9 @@ documents: $(VENV)/.test $(VENV)/.browser data ## Run every code block of README
 
 figures: $(VENV)/.test data ## Run the tutorial and write its figures, and what it prints, into it
 	@$(BIN)/python -m tests.acceptance.documents docs/tutorial.md
+
+dashboard: $(VENV)/.test $(VENV)/.browser data ## Test the dashboard, also with twenty runs compared and a thousand layers
+	@$(BIN)/python -m pytest tests/acceptance/test_dashboard.py $(ARGUMENTS)
 
 openapi: $(VENV)/.test ## Write openapi/openapi.json from the code
 	@$(BIN)/python -m service.openapi openapi/openapi.json

@@ -56,10 +56,11 @@ function heading(element, { sweep }) {
 function members(element, { sweep, compared }) {
   const pointers = Object.keys(sweep.axes);
   const head = ["Run", ...pointers.map(axis), "Status", "Verdict", ...Object.values(MEASURES).map(([text]) => text)];
-  const names = new Map(sweep.members.map((one) => [one.experiment_id, one.name ?? one.experiment_id]));
+  // A member's name repeats the values in the columns beside it; on a phone it would take half of the table.
+  const runs = new Map(sweep.members.map((one, index) => [one.experiment_id, { text: `run ${index + 1}`, name: one.name ?? one.experiment_id }]));
   replace(element, h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Table of members" }, h("table", {}, h("thead", {}, h("tr", {}, head.map((text) => h("th", { scope: "col" }, text)))),
-    h("tbody", {}, compared.experiments.map((id, row) => h("tr", {}, h("td", { class: "wrap" }, h("a", { href: `#/experiments/${id}` }, names.get(id) ?? id)),
-      pointers.map((pointer) => h("td", {}, shown(compared.axes[pointer][row]))), h("td", {}, compared.columns.status[row]), h("td", {}, badge(compared.columns.verdict[row])),
+    h("tbody", {}, compared.experiments.map((id, row) => h("tr", {}, h("td", {}, h("a", { href: `#/experiments/${id}`, title: runs.get(id)?.name }, runs.get(id)?.text ?? id)),
+      pointers.map((pointer) => h("td", {}, shown(compared.axes[pointer][row]))), h("td", {}, h("span", { class: `dot ${compared.columns.status[row]}` }, compared.columns.status[row] === "succeeded" ? "done" : compared.columns.status[row])), h("td", {}, badge(compared.columns.verdict[row])),
       Object.entries(MEASURES).map(([name, [, text]]) => h("td", {}, text(compared.columns[name][row])))))))));
 }
 

@@ -5,7 +5,8 @@ Trains the networks that are to be seen, on a stack of its own, then takes every
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -36,6 +37,10 @@ SPECS: Final[list[dict[str, Any]]] = [
         "training": {"iterations": 500},
     },
 ]
+SWEEP: Final[dict[str, Any]] = {
+    "/network/activation": ["sigmoid", "tanh", "relu", "gelu"],
+    "/network/depth": [4, 8, 16, 32],
+}
 LIVE: Final = {"name": "sigmoid, a long run", "training": {"iterations": 400_000}}
 WIDE, NARROW = 1280, 390
 #: Pictures of what is longer end here, so that they stay small.
@@ -47,16 +52,25 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Take the documents' pictures of the dashboard.")
     parser.add_argument("directory", type=Path)
-    directory: Path = parser.parse_args().directory
+    parser.add_argument("--only", default="", help="those pictures whose names begin so")
+    arguments = parser.parse_args()
+    directory: Path = arguments.directory
     directory.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as data, Stack(_settings(Path(data))) as stack, Client(stack.url) as client:
         made = [client.create(spec).id for spec in SPECS]
         for identifier in made:
             client.wait(identifier, timeout=600)
+        sweep = client.sweep(SWEEP, base={"network": {"width": 32}, "training": {"iterations": 300}}, name="depth")
+        client.wait_sweep(sweep.id)
         live = client.create(LIVE).id
         with launched() as browser:
-            for path in _pictures(browser, stack.url, made, directory):
-                sys.stdout.write(f"{path} {path.stat().st_size // 1024} KiB\n")
+            looks = product(views_of(made, sweep.id).items(), ("light", "dark"), (("wide", WIDE), ("narrow", NARROW)))
+            shots = [(f"{name}-{size}-{scheme}", view, scheme, width) for (name, view), scheme, (size, width) in looks]
+            shots.append(("hundred-layers", f"/experiments/{made[5]}", "light", WIDE))
+            for name, view, scheme, width in shots:
+                if name.startswith(arguments.only):
+                    path = _picture(browser, stack.url, view, directory / f"{name}.png", (scheme, width))
+                    sys.stdout.write(f"{path} {path.stat().st_size // 1024} KiB\n")
         client.cancel(live)
 
 
@@ -64,18 +78,15 @@ def _settings(data: Path) -> Settings:
     return Settings(data_directory=data, datasets_directory=Settings().dataset_cache, flush_seconds=0.5)
 
 
-def _pictures(browser: Browser, url: str, made: list[str], directory: Path) -> Iterator[Path]:
-    views = {
+def views_of(made: Sequence[str], sweep: str) -> dict[str, str]:
+    """Every view by its picture's name."""
+    return {
         "list": "/",
         "experiment": f"/experiments/{made[0]}",
         "compare": f"/compare?ids={','.join(made[:5])}",
+        "sweep": f"/sweeps/{sweep}",
         "form": "/new",
     }
-    for scheme in ("light", "dark"):
-        for size, width in (("wide", WIDE), ("narrow", NARROW)):
-            for name, view in views.items():
-                yield _picture(browser, url, view, directory / f"{name}-{size}-{scheme}.png", (scheme, width))
-    yield _picture(browser, url, f"/experiments/{made[5]}", directory / "hundred-layers.png", ("light", WIDE))
 
 
 def _picture(browser: Browser, url: str, view: str, path: Path, look: tuple[Any, int]) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import delete, insert, select
 
 from gradprobe import Client
 from gradprobe.embedded import Stack
@@ -16,9 +17,11 @@ from gradprobe.resources import Experiment
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.store.database import Database
+from gradprobe.store.tables import experiments
 from tests.acceptance.browser import Watched, launched, watched
 from tests.integration.service.keyed import bearer
 from tests.integration.service.serving import serving
+from tests.integration.store.transactions import Store
 
 VANISHING = {
     "name": "dashboard sigmoid",
@@ -243,6 +246,84 @@ def test_a_key_is_asked_for_and_kept_in_this_tab(browser: Browser, tmp_path: Pat
         assert all(re.search("401", fault) for fault in dashboard.faults)
         dashboard.faults.clear()  # Chromium itself reports each 401
     database.close()
+
+
+def _numbered(number: int, now: float) -> dict[str, Any]:
+    name, then = f"number {number}", now - 10_000 + number
+    return {"id": f"exp_{number:026}", "name": name, "folded_name": name, "created_at": then, "finished_at": then}
+
+
+@pytest.fixture
+def crowded(browser: Browser, tmp_path: Path, sqlite_template: Path) -> Iterator[Watched]:
+    """The dashboard of a server with ten thousand experiments, a second apart."""
+    settings = Settings(data_directory=tmp_path, redis_url="redis://127.0.0.1:1/0")
+    shutil.copy(sqlite_template, str(settings.database.database))
+    database = Database(settings.database)
+    Store(database).create()
+    with database.write() as connection:
+        row = dict(connection.execute(select(experiments)).mappings().one())
+        row |= {"status": "succeeded", "verdict": "healthy"}
+        connection.execute(delete(experiments))
+        connection.execute(
+            insert(experiments), [row | _numbered(number, row["created_at"]) for number in range(10_000)]
+        )
+    with serving(settings) as client, watched(browser, str(client.base_url).rstrip("/")) as page:
+        yield page
+    database.close()
+
+
+def test_ten_thousand_experiments_are_paged_filtered_and_found(crowded: Watched) -> None:
+    page = crowded.open("/")
+    rows, names = page.locator(".rows .row"), page.locator(".rows .what > a:first-child")
+    expect(rows).to_have_count(50)
+    expect(names.first).to_have_text("number 9999")
+    for loaded in (250, 450, 650):
+        page.get_by_role("button", name="Show more").click()
+        expect(rows).to_have_count(loaded)
+    expect(names.last).to_have_text("number 9350")
+    page.get_by_role("button", name="Experiment", exact=True).click()
+    expect(names.first).to_have_text("number 9350")
+    expect(page.get_by_text("sorted among the 650 loaded")).to_be_visible()
+    page.get_by_role("searchbox", name="Part of the name").fill("number 1234")
+    expect(names).to_have_text(["number 1234"])  # on none of the pages that were loaded
+    assert violations(page) == []
+
+
+@pytest.mark.large
+def test_twenty_runs_are_compared(dashboard: Watched, stack: Stack) -> None:
+    with Client(stack.url) as client:
+        base = {"dataset": "synthetic", "training": {"iterations": 30}}
+        made = client.sweep({"/training/seed": list(range(20))}, base=base)
+        ids = [member.experiment_id for member in client.wait_sweep(made.id).members]
+    page = dashboard.open(f"/compare?ids={','.join(ids)}")
+    expect(page.get_by_role("heading", name="20 runs compared")).to_be_visible()
+    expect(page.locator("tbody tr")).to_have_count(20)
+    dashboard.drawn(2)
+    lines = "plot => new Set(plot.data.filter(t => t.name).map(t => t.name)).size"
+    assert page.locator(".js-plotly-plot").first.evaluate(lines) == 20
+    assert violations(page) == []
+
+
+@pytest.mark.large
+def test_a_thousand_layers_are_drawn(dashboard: Watched, stack: Stack) -> None:
+    deep = {
+        "dataset": "synthetic",
+        "network": {"depth": 1000, "width": 2},
+        "training": {"iterations": 3, "batch_size": 2},
+    }
+    with Client(stack.url) as client:
+        made = client.wait(client.create(deep).id, timeout=120)
+        assert made.status == "succeeded"
+    page = dashboard.open(f"/experiments/{made.id}")
+    dashboard.drawn(2)
+    flow = page.locator(".js-plotly-plot").first
+    assert flow.evaluate("plot => plot.data[0].z.length") == 1000
+    ratios = page.locator("figure", has=page.get_by_role("heading", name="Update ratio", exact=True))
+    ratios.scroll_into_view_if_needed()
+    expect(ratios.locator(".main-svg").first).to_be_visible()
+    assert 1 <= ratios.locator(".plot").evaluate("plot => plot.data.filter(t => t.name).length") <= 12
+    page.get_by_role("link", name="Experiments").first.click()  # it answers
+    expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
 
 
 def test_what_is_drawn_is_what_was_measured(dashboard: Watched) -> None:
