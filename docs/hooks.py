@@ -32,6 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     contract = _ROOT / "openapi" / "openapi.json"
     files.append(File.generated(config, "reference/openapi.json", abs_src_path=str(contract)))
     files.append(File.generated(config, "reference/command-line.md", content=_command_line()))
+    files.append(File.generated(config, "reference/settings.md", content=_settings()))
     return files
 
 
@@ -65,3 +66,22 @@ def _command_line() -> str:
 
     command = get_command(app)
     return get_docs_for_click(obj=command, ctx=Context(command), name="gradprobe", title="Command line")
+
+
+def _settings() -> str:
+    """Every setting with its default, from the fields themselves."""
+    from gradprobe.settings import Settings  # noqa: PLC0415 - as above
+
+    lines = [
+        "# Settings",
+        "",
+        "Read once, at start, from the environment. A password is better given as a file: `GRADPROBE_…_FILE` names it.",
+        "",
+        "| variable | default | |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory or field.default in (None, "", ()) else f"`{field.default}`"
+        meaning = (field.description or "").replace("|", "\\|")
+        lines.append(f"| `GRADPROBE_{name.upper()}` | {default} | {meaning} |")
+    return "\n".join(lines)

@@ -53,12 +53,17 @@ function heading(element, { sweep }) {
     h("a", { class: "button", href: query("#/compare", { ids: sweep.members.slice(0, 20).map((one) => one.experiment_id).join(",") }) }, sweep.members.length > 20 ? "Compare the first 20" : "Compare"));
 }
 
+/** Of a word; δ keeps its case, since Δ is something else. */
+function capital(text) {
+  return text.replace(/^[a-z]/, (letter) => letter.toUpperCase());
+}
+
 function members(element, { sweep, compared }) {
   const pointers = Object.keys(sweep.axes);
   const head = ["Run", ...pointers.map(axis), "Status", "Verdict", ...Object.values(MEASURES).map(([text]) => text)];
   // A member's name repeats the values in the columns beside it; on a phone it would take half of the table.
   const runs = new Map(sweep.members.map((one, index) => [one.experiment_id, { text: `run ${index + 1}`, name: one.name ?? one.experiment_id }]));
-  replace(element, h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Table of members" }, h("table", {}, h("thead", {}, h("tr", {}, head.map((text) => h("th", { scope: "col" }, text)))),
+  replace(element, h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Table of members" }, h("table", {}, h("thead", {}, h("tr", {}, head.map((text) => h("th", { scope: "col" }, capital(text))))),
     h("tbody", {}, compared.experiments.map((id, row) => h("tr", {}, h("td", {}, h("a", { href: `#/experiments/${id}`, title: runs.get(id)?.name }, runs.get(id)?.text ?? id)),
       pointers.map((pointer) => h("td", {}, shown(compared.axes[pointer][row]))), h("td", {}, h("span", { class: `dot ${compared.columns.status[row]}` }, compared.columns.status[row] === "succeeded" ? "done" : compared.columns.status[row])), h("td", {}, badge(compared.columns.verdict[row])),
       Object.entries(MEASURES).map(([name, [, text]]) => h("td", {}, text(compared.columns[name][row])))))))));
