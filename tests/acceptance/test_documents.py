@@ -21,12 +21,6 @@ PROGRAMS = {
     "pip": "changes the environment",
     "python -m benchmarks": "takes minutes",
 }
-#: Blocks of pages that are also read elsewhere, by how they begin; another page says it in the block's info string.
-ELSEWHERE = {
-    "gradprobe submit --activation tanh --set network.depth=20 --watch\ngradprobe list": "trains thirty networks",
-    "export GRADPROBE_DATABASE_URL": "needs servers of yours",
-    "gradprobe migrate": "serves until it is stopped",
-}
 
 
 def pages() -> list[str]:
@@ -35,15 +29,13 @@ def pages() -> list[str]:
     return ["README.md", *(str(page.relative_to(ROOT)) for page in found if page.parent.name != "decisions")]
 
 
-def reason(page: str, block: Block) -> str | None:
-    """Why a block of a page is not run."""
+def reason(block: Block) -> str | None:
+    """Why a block is not run."""
     begins = [why for text, why in PROGRAMS.items() if block.text.startswith(text)]
-    if page in ("README.md", "CONTRIBUTING.md"):
-        begins += [why for text, why in ELSEWHERE.items() if block.text.startswith(text)]
     return block.reason or next(iter(begins), None)
 
 
-PAGES = [page for page in pages() if any(not reason(page, block) for block in blocks(ROOT / page))]
+PAGES = [page for page in pages() if any(not reason(block) for block in blocks(ROOT / page))]
 
 
 @pytest.fixture
@@ -61,7 +53,7 @@ def reader(stack: Stack, tmp_path: Path) -> Iterator[Reader]:
 )
 def test_every_block_runs_and_prints_what_the_page_says(page: str, reader: Reader) -> None:
     for block in blocks(ROOT / page):
-        if reason(page, block) is None:
+        if reason(block) is None:
             where = f"{page}:{block.line}"
             try:
                 printed = reader.type(block)
@@ -73,8 +65,8 @@ def test_every_block_runs_and_prints_what_the_page_says(page: str, reader: Reade
 
 def test_blocks_that_are_not_run_are_few_and_say_why() -> None:
     every = [(page, block) for page in pages() for block in blocks(ROOT / page)]
-    left_out = [(page, block.line) for page, block in every if reason(page, block)]
-    assert all(reason(page, block) != "" for page, block in every)
+    left_out = [(page, block.line) for page, block in every if reason(block)]
+    assert all(reason(block) != "" for page, block in every)
     assert len(every) - len(left_out) >= 30
     assert len(left_out) <= 30, f"more blocks than ever are not run: {left_out}"
 
