@@ -245,3 +245,9 @@ class UnsupportedModule(GradprobeError):
     """The probe can't measure this module without changing what it measures."""
 
     code = "UNSUPPORTED_MODULE"
+
+
+class NothingMeasured(GradprobeError):
+    """A watched loop has not measured what was asked for."""
+
+    code = "NOTHING_MEASURED"

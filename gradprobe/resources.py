@@ -343,7 +343,8 @@ class DiagnosisDocument(Resource):
         description="Each layer's ln χ at the first step, split into weight scale, derivative, normalization, width."
     )
     failed_rules: list[str] = Field(description="Rules that failed themselves; nothing is known of what they look for.")
-    prediction: PredictionDocument
+    prediction: PredictionDocument | None = Field(description="Null for a network that theory does not know.")
+    silent: list[str] = Field(default=[], description="Which rules had nothing to go by, and why.")
 
 
 class FieldError(Resource):

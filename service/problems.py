@@ -65,6 +65,7 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.CorruptBlock: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.UnsupportedModule: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.TelemetryUnavailable: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.NothingMeasured: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 #: Which part of the request a domain error is about.
