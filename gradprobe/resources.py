@@ -92,6 +92,9 @@ class Experiment(Resource):
     owner: str | None = Field(default=None, description="Whose key made it; null where no key was asked for.")
     sweep_id: str | None = Field(default=None, description="The sweep, or the trial of remedies, that it belongs to.")
     member: dict[str, Any] | None = Field(default=None, description="Its place in that: its values on the axes.")
+    source: str | None = Field(
+        default=None, description="`watched`: a training loop that reports through `POST /runs`; null: trained here."
+    )
 
 
 class ExperimentPage(Resource):

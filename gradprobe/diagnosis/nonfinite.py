@@ -64,8 +64,8 @@ def _bad_steps(measured: Measurements) -> Flags:
             bad[(counts > 0).any(axis=0)] = True
     means = measured.series("activations", "mean")
     if means is not None and means.shape[1] == len(bad):
-        finite: Flags = np.isfinite(means[_seen(measured, means)]).all(axis=0)
-        bad[~finite] = True
+        finite = np.isfinite(means[_seen(measured, means)]).all(axis=0)
+        bad[np.logical_not(finite)] = True
     return bad
 
 
@@ -73,8 +73,7 @@ def _seen(measured: Measurements, means: Floats) -> Flags:
     """The layers whose activations were measured, bool [L]: of a watched module some can't be, and are always NaN."""
     if not isinstance(measured.spec, WatchedSpec):
         return np.ones(len(means), dtype=bool)
-    found: Flags = ~np.isnan(means).all(axis=1)
-    return found
+    return np.asarray(~np.isnan(means).all(axis=1))
 
 
 def _origin(measured: Measurements, column: int) -> Origin:

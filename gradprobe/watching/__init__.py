@@ -5,6 +5,6 @@ watching = gradprobe.watch(model, optimizer)
 print(watching.diagnosis())
 """
 
-from gradprobe.watching.watch import Verdict, Watching, watch
+from gradprobe.watching.handle import Verdict, Watching, watch
 
 __all__ = ["Verdict", "Watching", "watch"]

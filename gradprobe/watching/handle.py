@@ -1,5 +1,6 @@
 """What a user's loop holds in its hand: hooks while it trains, arrays and a verdict afterwards."""
 
+import atexit
 import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -23,12 +24,11 @@ from gradprobe.statistics import Tensor as AnyTensor
 from gradprobe.statistics import names
 from gradprobe.subject import WatchedSpec
 from gradprobe.watching.history import History
+from gradprobe.watching.reporter import Reporter
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
-
-    from gradprobe.watching.reporter import Reporter
 
 _OF: Final[dict[str, AnyTensor]] = {
     "weights": "weight_gradients",
@@ -86,13 +86,22 @@ class Watching:
         if self._watcher is not None and self.active:
             self._watcher.told.take(loss, accuracy)
 
-    def end(self) -> None:
-        """Take every hook away, and hand on what was measured; reporting gets so many seconds to finish."""
+    def end(self, error: BaseException | None = None) -> None:
+        """Take every hook away; what is still to be reported gets `patience` seconds. `error`: what ended the loop."""
         if self._watcher is not None and self.active:
             self._watcher.detach()
             self.active = False
             if self._reporter is not None:
-                self._reporter.end(self._options.patience)
+                atexit.unregister(self.end)
+                told = (
+                    ("failed", f"{type(error).__name__}: {error}"[:2000]) if error is not None else ("succeeded", None)
+                )
+                self._reporter.end(self._options.patience, *told)
+
+    def report_to(self, reporter: Reporter) -> None:
+        """Send what is measured from now on; at the latest the process's end is the run's."""
+        self._reporter = reporter
+        atexit.register(self.end)
 
     @property
     def steps(self) -> int:
@@ -108,6 +117,8 @@ class Watching:
         if self._watcher.failure is not None:
             failure = self._watcher.failure
             told.append(f"anything after step {self._watcher.step}: {type(failure).__name__}: {failure}")
+        if self._reporter is not None and self._reporter.problem is not None:
+            told.append(f"reported to the server: {self._reporter.problem}")
         described = self._watcher.described
         return (*(described.network.left_out if described is not None else ()), *told)
 
@@ -160,7 +171,7 @@ class Watching:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end()
+        self.end(error)
 
     def take(self, chunk: Chunk) -> None:
         """What the hooks measured; called in the loop's own thread."""
@@ -277,6 +288,8 @@ def watch(  # noqa: PLR0913 - what is usual has a default; all but the first two
     if criterion is not None:
         watching._watcher.observe(criterion)
     watching.active = True
+    if url is not None:
+        watching.report_to(Reporter(url, key))
     return watching
 
 
