@@ -80,7 +80,7 @@ def report_statistics(
             blocks = report.decoded(len(record.layers))
         except ValidationError as error:
             faults = [fault | {"loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-            raise RequestValidationError(faults) from error
+            raise RequestValidationError(faults, body=report.model_dump(mode="json")) from error
         runs.report(connection, record, (report.start, report.stop), blocks, service.settings.run_silence_seconds)
         record = runs.locked(connection, experiment_id)
     return json_response(experiment_document(record), headers=cache_headers(request, record))
