@@ -5,6 +5,7 @@ again by its next report.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from gradprobe.errors import NotARun, RunEnded, StepsMissing
 from gradprobe.state import Status
 from gradprobe.statistics import Tensor
 from gradprobe.store import experiments as rows
+from gradprobe.store import tallies
 from gradprobe.store.experiments import Record
 from gradprobe.store.leases import RUN_LOST
 from gradprobe.store.tables import experiments, now
@@ -78,6 +80,8 @@ def report(
         if stop <= known:
             return  # sent again after its answer was lost
         raise RunEnded
+    if record.status.ended:  # by its silence: it ends once more, and is counted then
+        tallies.add(connection, Counter({record.status: 1}))
     if stop > known:
         _store(connection, record.id, known, stop, blocks)
     values: dict[str, Any] = {
