@@ -3,6 +3,8 @@
 import copy
 import io
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -241,3 +243,13 @@ def test_nan_is_found() -> None:
     assert found.rule == "non_finite"
     assert found.first_step == 3
     assert found.layers == ("2",)
+
+
+def test_the_how_to_runs() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "watch.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["watching"].diagnosis().verdict == "vanishing"  # type: ignore[attr-defined]
