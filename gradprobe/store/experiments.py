@@ -25,7 +25,7 @@ from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.state import ACTIVE, Status, may_become
 from gradprobe.store import checkpoints, tallies
 from gradprobe.store.tables import blocks, experiments, now, sweeps, tags
-from gradprobe.subject import AnySpec, WatchedSpec
+from gradprobe.subject import AnySpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,19 +180,8 @@ def create_members(
     return identifiers
 
 
-def columns_of_run(spec: WatchedSpec) -> dict[str, Any]:
-    """What `create` writes of an experiment, of a loop that reports: one attempt, its own."""
-    return _described(spec) | {
-        "iteration": 0,
-        "iterations": spec.training.iterations or 1,
-        "queue": "none",
-        "priority": 0,
-        "attempt": 1,
-        "maximum_attempts": 1,
-    }
-
-
-def _described(spec: AnySpec) -> dict[str, Any]:
+def described(spec: AnySpec) -> dict[str, Any]:
+    """The columns that say what it is."""
     layers = [[layer.name, layer.weight_shape, layer.output_shape] for layer in layers_of(spec)]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -205,7 +194,7 @@ def _described(spec: AnySpec) -> dict[str, Any]:
 
 
 def _columns(spec: Spec, maximum_attempts: int) -> dict[str, Any]:
-    return _described(spec) | {
+    return described(spec) | {
         "status": Status.QUEUED,
         "iteration": 0,
         "iterations": spec.training.iterations,

@@ -30,7 +30,7 @@ def create(
     connection: Connection, spec: WatchedSpec, seconds: float, identifier: str, request_id: str, owner: str | None
 ) -> Record:
     """Store a new run, under way; it may be silent for so many seconds."""
-    values = rows.columns_of_run(spec) | {
+    values = _columns(spec) | {
         "id": identifier,
         "source": WATCHED,
         "status": Status.RUNNING,
@@ -145,3 +145,15 @@ def end(
         }
         connection.execute(update(experiments).where(experiments.c.id == record.id).values(values))
     return rows.get(connection, record.id)
+
+
+def _columns(spec: WatchedSpec) -> dict[str, Any]:
+    """What `create` writes of an experiment, of a loop that reports: one attempt, its own."""
+    return rows.described(spec) | {
+        "iteration": 0,
+        "iterations": spec.training.iterations or 1,
+        "queue": "none",
+        "priority": 0,
+        "attempt": 1,
+        "maximum_attempts": 1,
+    }
