@@ -2,11 +2,12 @@
 
 import argparse
 
-from benchmarks import estimates, kernels, listing, load, loop, overhead, read, store
+from benchmarks import estimates, kernels, listing, load, loop, overhead, read, store, watch
 from benchmarks.results import perform
 
 BENCHMARKS = {
     "overhead": overhead.run,
+    "watch": watch.run,
     "kernels": kernels.run,
     "loop": loop.run,
     "read": read.run,

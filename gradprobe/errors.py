@@ -245,3 +245,39 @@ class UnsupportedModule(GradprobeError):
     """The probe can't measure this module without changing what it measures."""
 
     code = "UNSUPPORTED_MODULE"
+
+
+class NothingMeasured(GradprobeError):
+    """A watched loop has not measured what was asked for."""
+
+    code = "NOTHING_MEASURED"
+
+
+class RunNotTrainedHere(GradprobeError):
+    """This run is a training loop that reported what it measured; the server can't train it again."""
+
+    code = "RUN_NOT_TRAINED_HERE"
+
+
+class NotARun(GradprobeError):
+    """This is an experiment, which its worker reports on; only what POST /runs made takes statistics."""
+
+    code = "NOT_A_RUN"
+
+
+class RunEnded(GradprobeError):
+    """The run has ended; begin another with POST /runs."""
+
+    code = "RUN_ENDED"
+
+
+class StepsMissing(GradprobeError):
+    """The report begins after the next step that is expected."""
+
+    code = "STEPS_MISSING"
+
+
+class RunTooLong(GradprobeError):
+    """The run has reported as much as this server keeps of one."""
+
+    code = "RUN_TOO_LONG"

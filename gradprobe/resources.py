@@ -92,6 +92,9 @@ class Experiment(Resource):
     owner: str | None = Field(default=None, description="Whose key made it; null where no key was asked for.")
     sweep_id: str | None = Field(default=None, description="The sweep, or the trial of remedies, that it belongs to.")
     member: dict[str, Any] | None = Field(default=None, description="Its place in that: its values on the axes.")
+    source: str | None = Field(
+        default=None, description="`watched`: a training loop that reports through `POST /runs`; null: trained here."
+    )
 
 
 class ExperimentPage(Resource):
@@ -343,7 +346,8 @@ class DiagnosisDocument(Resource):
         description="Each layer's ln χ at the first step, split into weight scale, derivative, normalization, width."
     )
     failed_rules: list[str] = Field(description="Rules that failed themselves; nothing is known of what they look for.")
-    prediction: PredictionDocument
+    prediction: PredictionDocument | None = Field(description="Null for a network that theory does not know.")
+    silent: list[str] = Field(default=[], description="Which rules had nothing to go by, and why.")
 
 
 class FieldError(Resource):

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     )
     documentation: bool = Field(default=True, description="Whether /docs and /openapi.json are there.")
 
+    run_silence_seconds: float = Field(
+        default=600.0, gt=0, le=7 * 86_400, description="After which a run that reports nothing counts as lost."
+    )
     maximum_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     maximum_parameters: int = Field(default=50_000_000, ge=1, le=50_000_000, description="Of a network.")
     maximum_unit_iterations: int = Field(

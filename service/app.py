@@ -22,6 +22,7 @@ from service.routes import (
     health,
     predictions,
     remedies,
+    runs,
     series,
     sweeps,
 )
@@ -78,7 +79,19 @@ def assemble(documented: bool = True, origins: tuple[str, ...] = ()) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for part in (experiments, series, events, diagnosis, remedies, sweeps, comparisons, predictions, health, dashboard):
+    for part in (
+        experiments,
+        runs,
+        series,
+        events,
+        diagnosis,
+        remedies,
+        sweeps,
+        comparisons,
+        predictions,
+        health,
+        dashboard,
+    ):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Authentication)

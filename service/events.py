@@ -13,12 +13,12 @@ from typing import Any, Final, Literal, Self
 
 from gradprobe.diagnosis import diagnose
 from gradprobe.errors import CorruptBlock, InvalidEventId
-from gradprobe.spec import Spec
 from gradprobe.state import Status
 from gradprobe.statistics import Tensor, names
 from gradprobe.store import measurements
 from gradprobe.store.experiments import Record
 from gradprobe.store.reader import Reader
+from gradprobe.subject import subject_of
 from service.columns import Columns, metrics_document, series_document
 from service.reduction import Range, read_points
 from service.rendering import experiment_document, time_text
@@ -165,7 +165,7 @@ def _statistics(known: Known, record: Record, reader: Reader, wish: Wish) -> Eve
 def _findings(known: Known, record: Record, reader: Reader) -> Iterator[Event]:
     """Those that are not known yet, weightiest first; none where the diagnosis itself fails: the end has to be told."""
     try:
-        measured = measurements.read(reader, Spec.model_validate(record.spec))
+        measured = measurements.read(reader, subject_of(record.spec))
         found = diagnose(measured).findings if measured.blocks else ()
     except (CorruptBlock, ValueError):
         _logger.exception("%s: no findings to tell", record.id, extra={"experiment_id": record.id})

@@ -65,6 +65,12 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.CorruptBlock: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.UnsupportedModule: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.TelemetryUnavailable: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.NothingMeasured: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.RunNotTrainedHere: HTTPStatus.CONFLICT,
+    errors.NotARun: HTTPStatus.CONFLICT,
+    errors.RunEnded: HTTPStatus.CONFLICT,
+    errors.StepsMissing: HTTPStatus.CONFLICT,
+    errors.RunTooLong: HTTPStatus.CONFLICT,
 }
 
 #: Which part of the request a domain error is about.

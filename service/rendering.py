@@ -83,6 +83,7 @@ def experiment_document(record: Record) -> dict[str, Any]:
         "owner": record.owner,
         "sweep_id": record.sweep_id,
         "member": record.member,
+        "source": record.source,
         "links": {"self": path} | {name: f"{path}/{part}" for name, part in parts.items()},
     }
 

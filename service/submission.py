@@ -10,11 +10,12 @@ from gradprobe.errors import CreatedResourceGone, ExperimentNotFound, RemediesNo
 from gradprobe.identifiers import new_experiment_id
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
-from gradprobe.store import admission, experiments, idempotency, sweeps
+from gradprobe.store import admission, experiments, idempotency, runs, sweeps
 from gradprobe.store.admission import Room
 from gradprobe.store.experiments import Member, Record
 from gradprobe.store.idempotency import Repetition
 from gradprobe.store.sweeps import Group, Kind
+from gradprobe.subject import WatchedSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,33 @@ def submit(connection: Connection, submission: Submission, settings: Settings) -
     )
     experiments.note_trace(connection, [identifier], telemetry.traceparent())
     return record, True
+
+
+@dataclass(frozen=True, slots=True)
+class RunSubmission:
+    """A loop that is about to report, for whom, on which request."""
+
+    spec: WatchedSpec
+    owner: str | None
+    request_id: str
+    repetition: Repetition | None
+
+
+def begin_run(connection: Connection, submission: RunSubmission, settings: Settings) -> tuple[Record, bool]:
+    """Store a run, or find the one that the same request began before; and whether it is new.
+
+    Raises:
+        IdempotencyKeyReused, CreatedResourceGone: of the key that the request brought.
+        TooManyExperiments, QueueFull: there is no room.
+    """
+    identifier = new_experiment_id()
+    if submission.repetition is not None:
+        known = idempotency.remember(connection, submission.repetition, identifier)
+        if known is not None:
+            return _made_before(connection, known), False
+    admission.require_room(connection, submission.owner, _room(settings))
+    seconds, request_id = settings.run_silence_seconds, submission.request_id
+    return runs.create(connection, submission.spec, seconds, identifier, request_id, submission.owner), True
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from gradprobe.diagnosis import Diagnosis, diagnose
 from gradprobe.diagnosis.findings import Remedy
-from gradprobe.errors import NothingToRemedy, UnknownRemedy
+from gradprobe.errors import NothingToRemedy, RunNotTrainedHere, UnknownRemedy
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.store import measurements
@@ -30,7 +30,9 @@ class Wanted:
 
 
 def diagnosis_of(connection: Connection, record: Record) -> Diagnosis:
-    """What the rules say of the experiment now."""
+    """What the rules say of the experiment now; raises RunNotTrainedHere for a loop that reported."""
+    if record.source is not None:
+        raise RunNotTrainedHere
     return diagnose(measurements.read(Reader(connection, record.id), Spec.model_validate(record.spec)))
 
 

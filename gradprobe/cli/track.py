@@ -52,7 +52,8 @@ class Track:
         """Fetch everything recorded since the last time."""
         spec = experiment.spec
         every = int(spec.get("recording", {}).get("every", 1))
-        depth = int(spec.get("network", {}).get("depth", 1))
+        network = spec.get("network", {})
+        depth = int(network.get("depth") or len(network.get("measured", (1,))))
         window = max(1, _WINDOW_VALUES // depth) * every
         while True:
             stop = self.next_step + window

@@ -93,6 +93,8 @@ def named(value: Any) -> str:
 def network(spec: Mapping[str, Any]) -> str:
     """`sigmoid × 6 × 10`: activation, depth, width."""
     net = spec.get("network", {})
+    if net.get("kind") == "watched":
+        return f"{net.get('module') or 'watched'} × {len(net.get('measured', ()))}"
     activation = net.get("activation", NOTHING)
     name = activation.get("name", NOTHING) if isinstance(activation, Mapping) else activation
     return f"{name} × {net.get('depth', NOTHING)} × {net.get('width', NOTHING)}"
@@ -102,6 +104,13 @@ def describe(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The spec in a few lines, (heading, text)."""
     net, optimizer = spec.get("network", {}), spec.get("optimizer", {})
     training, dataset = spec.get("training", {}), spec.get("dataset", {})
+    if net.get("kind") == "watched":
+        return [
+            ("loop", f"{net.get('module') or 'a module'}, {len(net.get('measured', ()))} layers measured"),
+            ("training", f"{optimizer.get('name')}, learning rate {optimizer.get('learning_rate')}, "
+             f"batches of {training.get('batch_size')}, {training.get('precision')}"),
+            ("theory", net.get("unknown") or "knows this network"),
+        ]  # fmt: skip
     return [
         (
             "network",

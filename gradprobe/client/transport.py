@@ -102,6 +102,14 @@ class Transport:
         except httpx.RequestError as error:
             raise self._unreachable(error, seconds) from error
 
+    def post(self, path: str, content: bytes | None, document: Any, headers: Mapping[str, str]) -> httpx.Response:
+        """POST JSON, written already (`content`) or not (`document`), once. Raises ServerUnreachable."""
+        kind = {"Content-Type": "application/json"} if content is not None else {}
+        try:
+            return self._http.post(path, content=content, json=document, headers={**kind, **headers})
+        except httpx.RequestError as error:
+            raise self._unreachable(error, self.timeout) from error
+
     def _repeated(self, method: str, path: str, **request: Unpack[Request]) -> tuple[httpx.Response, int]:
         """The answer, and how many before it may have been lost on their way."""
         seconds = self.timeout + request.get("patience", 0.0)

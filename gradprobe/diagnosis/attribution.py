@@ -80,7 +80,13 @@ class Attribution:
 def attribute(measured: Measurements, column: int = 0) -> Attribution | None:
     """Of one recorded step; None where δ or the weights were not recorded, or where there is one layer only."""
     deltas, scales = measured.log_delta, measured.weight_scale
-    if deltas is None or scales is None or len(deltas) < 2 or column >= min(deltas.shape[1], scales.shape[1]):
+    if (
+        measured.unknown
+        or deltas is None
+        or scales is None
+        or len(deltas) < 2
+        or column >= min(deltas.shape[1], scales.shape[1])
+    ):
         return None
     log_delta = deltas[:, column]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -184,9 +190,11 @@ def born_dead_by_chance(measured: Measurements) -> bool:
 
     A ReLU layer of n units without biases is born dead with a probability of up to 2⁻ⁿ (Lu et al. 2019).
     """
-    network = measured.spec.network
+    if measured.unknown:
+        return False
     biased = any(here.drawn.bias_mean < 0 for here in measured.passage.forward)
-    return not biased and 1.0 - (1.0 - 2.0**-network.width) ** (network.depth - 1) > _LIKELY
+    hidden = [layer.weight_shape[0] for layer in measured.spec.network.layers[:-1]]
+    return not biased and 1.0 - math.prod(1.0 - 2.0**-units for units in hidden) > _LIKELY
 
 
 def null_band(measured: Measurements) -> Floats:

@@ -108,6 +108,8 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     attribution: dict[str, Any] | None
     failed_rules: tuple[str, ...] = ()
+    #: Which rules had nothing to go by, and why, in sentences.
+    silent: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -120,6 +122,7 @@ class Diagnosis:
             "findings": [finding.document() for finding in self.findings],
             "attribution": plain(self.attribution),
             "failed_rules": list(self.failed_rules),
+            "silent": list(self.silent),
         }
 
 

@@ -1,5 +1,6 @@
 """Stored statistics as the rules want them: named series, e-folds of δ, windows of the run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gradprobe.blocks import StatisticsBlock
-from gradprobe.spec import Spec
+from gradprobe.spec import CLASSES
 from gradprobe.statistics import Tensor, names
+from gradprobe.subject import AnySpec, WatchedSpec
 from gradprobe.theory import Prediction, predict
 from gradprobe.theory.inputs import inputs_of
 from gradprobe.theory.propagation import Passage, propagate
@@ -45,13 +47,25 @@ class Measurements:
     ended is judged by what there is.
     """
 
-    spec: Spec
+    spec: AnySpec
     blocks: Mapping[Tensor, StatisticsBlock]
 
     @cached_property
-    def prediction(self) -> Prediction:
-        """What theory says of the spec."""
-        return predict(self.spec)
+    def prediction(self) -> Prediction | None:
+        """What theory says of the spec; None of a network that it does not know."""
+        return None if self.unknown else predict(self.spec)
+
+    @property
+    def unknown(self) -> str | None:
+        """Why theory can't speak of this network, in a sentence; None where it can."""
+        return self.spec.network.unknown
+
+    @property
+    def guess(self) -> float | None:
+        """The loss of a guess among all classes, in nats; None where the loss is of another kind, or not known."""
+        if not isinstance(self.spec, WatchedSpec):
+            return math.log(CLASSES)
+        return math.log(self.spec.loss.classes) if self.spec.loss.classes and self.spec.loss.recorded else None
 
     @cached_property
     def passage(self) -> Passage:
@@ -84,7 +98,9 @@ class Measurements:
 
     @cached_property
     def loss(self) -> Floats:
-        """The training loss, [S]."""
+        """The training loss, [S]; empty where the loop did not tell it."""
+        if isinstance(self.spec, WatchedSpec) and not self.spec.loss.recorded:
+            return np.empty(0)
         return self.metric("loss")
 
     @cached_property

@@ -8,9 +8,10 @@ import numpy as np
 
 from gradprobe.diagnosis import signal
 from gradprobe.diagnosis.findings import Cause, Finding, Phase
-from gradprobe.diagnosis.measurements import Flags, Measurements
+from gradprobe.diagnosis.measurements import Flags, Floats, Measurements
 from gradprobe.diagnosis.thresholds import Thresholds
 from gradprobe.statistics import Tensor
+from gradprobe.subject import WatchedSpec
 
 _TOLD: Final[tuple[tuple[Tensor, str], ...]] = (
     ("weights", "max_abs"),
@@ -54,15 +55,25 @@ def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
 
 def _bad_steps(measured: Measurements) -> Flags:
     """Whether anything of a recorded step is not finite, bool [S]."""
-    bad = ~np.isfinite(measured.loss) if len(measured.loss) else np.zeros(0, dtype=bool)
+    bad: Flags = np.zeros(len(measured.steps()), dtype=bool)
+    if len(measured.loss):
+        bad[:] = ~np.isfinite(measured.loss)
     for tensor in _COUNTED:
         counts = measured.series(tensor, "nonfinite_count")
         if counts is not None and counts.shape[1] == len(bad):
-            bad = bad | (counts > 0).any(axis=0)
+            bad[(counts > 0).any(axis=0)] = True
     means = measured.series("activations", "mean")
     if means is not None and means.shape[1] == len(bad):
-        bad = bad | ~np.isfinite(means).all(axis=0)
+        finite = np.isfinite(means[_seen(measured, means)]).all(axis=0)
+        bad[np.logical_not(finite)] = True
     return bad
+
+
+def _seen(measured: Measurements, means: Floats) -> Flags:
+    """The layers whose activations were measured, bool [L]: of a watched module some can't be, and are always NaN."""
+    if not isinstance(measured.spec, WatchedSpec):
+        return np.ones(len(means), dtype=bool)
+    return np.asarray(~np.isnan(means).all(axis=1))
 
 
 def _origin(measured: Measurements, column: int) -> Origin:
@@ -72,10 +83,10 @@ def _origin(measured: Measurements, column: int) -> Origin:
         return Origin(column, step, "weights, by the step before", names[int(np.argmax(weights[:, column] > 0))])
     means, stds = measured.series("activations", "mean"), measured.series("activations", "std")
     if means is not None and stds is not None:
-        wrong = ~(np.isfinite(means[:, column]) & np.isfinite(stds[:, column]))
+        wrong = _seen(measured, means) & ~(np.isfinite(means[:, column]) & np.isfinite(stds[:, column]))
         if wrong.any():
             return Origin(column, step, "forward pass", names[int(np.argmax(wrong))])
-    if not np.isfinite(measured.loss[column]):
+    if len(measured.loss) and not np.isfinite(measured.loss[column]):
         return Origin(column, step, "forward pass", names[-1])
     deltas = measured.series("output_gradients", "nonfinite_count")
     if deltas is not None and (deltas[:, column] > 0).any():

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from gradprobe.diagnosis.findings import Cause, Finding, Remedy
 from gradprobe.diagnosis.measurements import Measurements
 from gradprobe.spec import Spec
+from gradprobe.subject import AnySpec
 from gradprobe.theory import predict
 from gradprobe.theory.meanfield import TRAINABLE_LENGTHS
 from gradprobe.theory.prediction import outlook
@@ -33,9 +34,12 @@ def remedies_of(measured: Measurements, finding: Finding) -> tuple[Remedy, ...]:
 
 
 def _accepted(measured: Measurements, finding: Finding) -> tuple[Remedy, ...]:
-    document = measured.spec.model_dump(mode="json")
+    spec = nearest_spec(measured.spec)
+    if spec is None:
+        return ()
+    document = spec.model_dump(mode="json")
     found = []
-    for identifier, targets, reason in _CHANGES.get(finding.cause, _unknown)(measured.spec, finding):
+    for identifier, targets, reason in _CHANGES.get(finding.cause, _unknown)(spec, finding):
         patch = _patch(document, targets)
         if not patch:
             continue
@@ -45,6 +49,35 @@ def _accepted(measured: Measurements, finding: Finding) -> tuple[Remedy, ...]:
             continue
         found.append(Remedy(identifier, patch, reason, _expected(changed)))
     return tuple(found)
+
+
+def nearest_spec(subject: AnySpec) -> Spec | None:
+    """The experiment most like a watched loop, whose spec a remedy's patch is written against; None without one.
+
+    Depth and activation are the loop's own, the width is its narrowest layer's: the patch says in the spec's words what
+    to change, and what theory expects of it is of the like experiment.
+    """
+    if isinstance(subject, Spec):
+        return subject
+    network = subject.network
+    if network.unknown is not None or network.activation.name == "identity":
+        return None
+    try:
+        return Spec.model_validate(
+            {
+                "network": {
+                    "depth": network.depth,
+                    "width": network.width,
+                    "activation": network.activation.model_dump(),
+                    "normalization": network.normalization,
+                    "dropout": network.dropout,
+                    "initialization": "torch_default",
+                },
+                "optimizer": {"learning_rate": subject.optimizer.learning_rate or 0.001},
+            }
+        )
+    except ValidationError:
+        return None
 
 
 def apply(document: Any, patch: Any) -> Any:

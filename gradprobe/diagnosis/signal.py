@@ -15,7 +15,7 @@ from gradprobe.diagnosis.attribution import attribute, born_dead_by_chance, deta
 from gradprobe.diagnosis.findings import Cause, Finding, Phase, Severity
 from gradprobe.diagnosis.measurements import Flags, Floats, Measurements, spells, window_means, windows
 from gradprobe.diagnosis.thresholds import Thresholds
-from gradprobe.theory import band
+from gradprobe.theory import Prediction, band
 
 _CRITICAL_AT: Final = 2.0  # times the limit: a second trainable depth is lost
 
@@ -39,8 +39,10 @@ def profile_of(measured: Measurements) -> Profile | None:
     log_delta = measured.log_delta
     if log_delta is None or len(log_delta) < 2:
         return None
+    if measured.unknown:
+        return _against_its_start(measured, log_delta)
     shifts = np.array([band.shift(beta) for beta in band.betas(measured.spec.network.layers)])
-    expected = np.array([layer.log_delta_ratio for layer in measured.prediction.layers]) + shifts
+    expected = np.array([layer.log_delta_ratio for layer in _known(measured).layers]) + shifts
     positions = np.full(len(log_delta), math.log(math.prod(measured.spec.network.layers[-2].output_shape[1:])))
     positions[-1] = 0.0
     log_delta, expected = log_delta + positions[:, None], expected + positions
@@ -49,6 +51,18 @@ def profile_of(measured: Measurements) -> Profile | None:
         return Profile(log_delta, expected, deviation, normalized)
     initial = np.array([-np.log(here.scale) for here in measured.passage.forward])
     return Profile(log_delta + _scales(measured, initial), expected + initial, deviation, normalized)
+
+
+def _known(measured: Measurements) -> Prediction:
+    if measured.prediction is None:
+        raise ValueError("theory does not know this network")
+    return measured.prediction
+
+
+def _against_its_start(measured: Measurements, log_delta: Floats) -> Profile:
+    """Of a network that theory does not know: how far each layer's share has moved since the run's first window."""
+    start = window_means(log_delta, windows(log_delta.shape[1]))[:, :1]
+    return Profile(log_delta - start, np.zeros(len(log_delta)), null_band(measured), normalized=False)
 
 
 def _scales(measured: Measurements, initial: Floats) -> Floats:
@@ -66,7 +80,7 @@ def _scales(measured: Measurements, initial: Floats) -> Floats:
 def at_initialization(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
     """Of the first step: beyond the limit, and either theory expects it or chance can't explain it."""
     profile = profile_of(measured)
-    if profile is None or measured.steps("output_gradients")[0] != 0:
+    if profile is None or measured.unknown or measured.steps("output_gradients")[0] != 0:
         return
     start, limit = profile.measured[:, 0], thresholds.depth_limit
     chance = limit + thresholds.band * profile.deviation
@@ -179,7 +193,8 @@ def _spells(
     phase: Phase = "in_training"
     yield Finding(
         rule, phase, _severity(worst[names[layer]], thresholds), cause, first, last, spell.ongoing, last - first + 1,
-        f"From step {first} on {names[layer]} gets {_times(worst[names[layer]])} δ than the output layer.", detail,
+        f"From step {first} on {names[layer]} gets {_times(worst[names[layer]])} δ than {_reference(measured)}.",
+        detail,
         tuple(names[index] for index in layers), worst, evidence,
     )  # fmt: skip
 
@@ -195,6 +210,10 @@ def _cause(
     if detail == "dead_units" and born_dead_by_chance(measured):
         return "width", detail
     return cause, detail
+
+
+def _reference(measured: Measurements) -> str:
+    return "the output layer, against their ratio at the start" if measured.unknown else "the output layer"
 
 
 def _severity(efolds: float, thresholds: Thresholds) -> Severity:

@@ -8,7 +8,7 @@ import numpy as np
 from gradprobe.diagnosis import signal
 from gradprobe.diagnosis.findings import Cause, Finding
 from gradprobe.diagnosis.measurements import Floats, Measurements, windows
-from gradprobe.diagnosis.progress import GUESS, best_share, learned_share, smoothed_loss
+from gradprobe.diagnosis.progress import best_share, learned_share, reference_loss, smoothed_loss
 from gradprobe.diagnosis.rates import early_path, paths
 from gradprobe.diagnosis.thresholds import Thresholds
 
@@ -19,18 +19,19 @@ _EVALUATIONS: Final = 4
 
 def stalled(measured: Measurements, thresholds: Thresholds, known: Sequence[Finding]) -> Iterator[Finding]:
     """The loss never gets well below a guess, and is not on its way there; why, as far as the other findings tell."""
-    loss, steps = smoothed_loss(measured), measured.steps()
+    loss, steps, guess = smoothed_loss(measured), measured.steps(), measured.guess
     if (
-        len(steps) < thresholds.patience
+        guess is None
+        or len(steps) < thresholds.patience
         or best_share(measured) >= thresholds.learned
         or _is_on_its_way(measured, thresholds)
     ):
         return
     cause, detail = _why(measured, thresholds, known)
-    evidence = {"learned": learned_share(measured), "threshold": thresholds.learned, "loss": loss[-1], "guess": GUESS}
+    evidence = {"learned": learned_share(measured), "threshold": thresholds.learned, "loss": loss[-1], "guess": guess}
     yield Finding(
         "stalled", "in_training", "critical", cause, int(steps[0]), int(steps[-1]), True, len(steps),
-        f"After {len(steps):,} recorded steps the loss is {loss[-1]:.3g}, no better than a guess ({GUESS:.3f}).",
+        f"After {len(steps):,} recorded steps the loss is {loss[-1]:.3g}, no better than a guess ({guess:.3f}).",
         detail, (), {}, evidence,
     )  # fmt: skip
 
@@ -47,8 +48,11 @@ def _is_on_its_way(measured: Measurements, thresholds: Thresholds) -> bool:
         return False
     error = np.sqrt(third.var() / len(third) + last.var() / len(last))
     fall = third.mean() - last.mean()
-    quarters = 4.0 * max(1.0, (measured.spec.training.iterations - steps[-1]) / (steps[-1] + 1))
-    return bool(fall > _ERRORS * error and last.mean() - quarters * fall < (1.0 - thresholds.learned) * GUESS)
+    planned = measured.spec.training.iterations or 0
+    quarters = 4.0 * max(1.0, (planned - steps[-1]) / (steps[-1] + 1))
+    return bool(
+        fall > _ERRORS * error and last.mean() - quarters * fall < (1.0 - thresholds.learned) * reference_loss(measured)
+    )
 
 
 def _why(measured: Measurements, thresholds: Thresholds, known: Sequence[Finding]) -> tuple[Cause, str]:
@@ -69,9 +73,9 @@ def _why(measured: Measurements, thresholds: Thresholds, known: Sequence[Finding
 def diverging(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
     """The loss ends well above where it began, and above a guess."""
     loss, steps = smoothed_loss(measured), measured.steps()
-    if len(steps) < thresholds.patience or not np.isfinite(measured.loss[0]):
+    if not len(loss) or len(steps) < thresholds.patience or not np.isfinite(measured.loss[0]):
         return
-    limit = thresholds.rise * max(float(measured.loss[0]), GUESS)
+    limit = thresholds.rise * max(float(measured.loss[0]), reference_loss(measured))
     late = float(np.median(loss[-max(1, len(loss) // 5) :]))
     if not late > limit:
         return
@@ -88,9 +92,10 @@ def diverging(measured: Measurements, thresholds: Thresholds) -> Iterator[Findin
 def oscillation(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
     """Again and again in the second half the loss gives back a large share of what it had learned."""
     loss, steps = smoothed_loss(measured), measured.steps()
-    if len(steps) < thresholds.patience or best_share(measured) < thresholds.learned or not np.isfinite(loss).all():
+    learned = best_share(measured) >= thresholds.learned
+    if not len(loss) or len(steps) < thresholds.patience or not learned or not np.isfinite(loss).all():
         return
-    span = max(float(loss[0]), GUESS) - float(loss.min())
+    span = max(float(loss[0]), reference_loss(measured)) - float(loss.min())
     swings = _swings(loss[len(loss) // 2 :], thresholds.swing * span)
     if swings < _SWINGS:
         return

@@ -61,9 +61,10 @@ def _judged(measured: Measurements, thresholds: Thresholds) -> dict[str, tuple[F
         if shares is None or len(shares) < 2:
             continue
         if rule == "saturation":
-            if measured.spec.network.activation.name in _RECTIFIERS:
-                continue
-            found[rule] = shares[:-1], np.full(len(shares) - 1, thresholds.lost)
+            hidden = measured.spec.network.activation_names[:-1]
+            concerned = np.array([name not in _RECTIFIERS for name in hidden])
+            if concerned.any():
+                found[rule] = shares[:-1], np.where(concerned, thresholds.lost, np.inf)
         else:
             # A share of 1 is no chance, however narrow the layer.
             found[rule] = shares[:-1], np.minimum(limits_of(measured, thresholds), 1.0 - 1e-6)
@@ -98,15 +99,18 @@ def _finding(
         means = np.maximum(means, shares[:, 0])
     layers = np.flatnonzero(means > 0.9 * limits)
     begins = 0 if phase == "at_initialization" else int(steps[inside.start])
-    worst = int(np.argmax(means - limits))
+    worst = int(np.nanargmax(means - limits))
     kind = "dead" if rule == "dying_units" else "saturated"
     evidence = {
         f"{kind}_fraction": means[worst],
         "threshold": limits[worst],
         "layer": names[worst],
-        "predicted_saturated_fraction": measured.prediction.layers[worst].saturated_fraction,
     }
-    severity: Severity = "critical" if means.max() > 1.0 - math.exp(-2.0) else "warning"
+    if measured.prediction is not None:
+        evidence["predicted_saturated_fraction"] = measured.prediction.layers[worst].saturated_fraction
+    severity: Severity = (
+        "critical" if np.nanmax(np.where(np.isfinite(limits), means, np.nan)) > 1.0 - math.exp(-2.0) else "warning"
+    )
     return Finding(
         rule, phase, severity, why[0], begins, int(steps[inside.stop - 1]), ongoing, inside.stop - inside.start,
         f"{100 * means[worst]:.0f} % of {names[worst]} is {kind} from step {begins} on and passes no gradient.",
@@ -119,7 +123,7 @@ def _initial_cause(measured: Measurements, rule: str) -> tuple[Cause, str]:
     """Chance in narrow layers; weights of more than twice the usual scale; else it is the bias."""
     if rule == "dying_units" and born_dead_by_chance(measured):
         return "width", "dead_units"
-    scales = measured.weight_scale
+    scales = measured.weight_scale if measured.unknown is None else None
     usual = usual_weight(measured.spec.network.activation)
     if scales is not None and float(np.median(scales[:, 0])) > 2.0 * usual:
         return "weight_scale", "too_large"

@@ -70,7 +70,7 @@ def diagnose(measured: Measurements, thresholds: Thresholds = DEFAULT) -> Diagno
         parts = _quietly("attribution", partial(attribute, measured), failed)
         mended = [_with_remedies(measured, finding, failed) for finding in findings]
     attribution = parts.document(measured.layer_names) if parts is not None else None
-    return _concluded(mended, attribution, failed, _unfound(measured, thresholds))
+    return _concluded(mended, attribution, failed, _unfound(measured, thresholds), silences(measured))
 
 
 def _carry_out(name: str, rule: Callable[[], Iterable[Finding]], findings: list[Finding], failed: list[str]) -> None:
@@ -97,7 +97,11 @@ def _rank(finding: Finding) -> int:
 
 
 def _concluded(
-    findings: Sequence[Finding], attribution: dict[str, Any] | None, failed: Sequence[str], unfound: dict[str, str]
+    findings: Sequence[Finding],
+    attribution: dict[str, Any] | None,
+    failed: Sequence[str],
+    unfound: dict[str, str],
+    silent: tuple[str, ...],
 ) -> Diagnosis:
     verdicts = {
         phase: next((finding.rule for finding in findings if finding.phase == phase), otherwise)
@@ -112,7 +116,23 @@ def _concluded(
         tuple(findings),
         attribution,
         tuple(failed),
+        silent,
     )
+
+
+def silences(measured: Measurements) -> tuple[str, ...]:
+    """Which rules had nothing to go by, and why."""
+    found = []
+    if measured.unknown:
+        found.append(
+            f"vanishing and exploding at initialization, and the attribution: theory does not know this network, "
+            f"{measured.unknown}. In training each layer is judged against its own start."
+        )
+    if measured.guess is None and len(measured.loss):
+        found.append("stalled: what a guess would cost is known of a cross-entropy alone.")
+    if measured.guess is None and not len(measured.loss):
+        found.append("stalled, diverging, oscillation, learning rate: the loop did not tell its loss.")
+    return tuple(found)
 
 
 def _unfound(measured: Measurements, thresholds: Thresholds) -> dict[str, str]:

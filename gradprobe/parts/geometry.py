@@ -24,11 +24,13 @@ class WeightLayer:
         weight_shape: [outputs, inputs] of a dense layer, [outputs, inputs, 3, 3] of a convolution.
         output_shape: of one sample: [outputs], or [outputs, height, width].
         stride: of a convolution, 1 or 2.
+        drawn: (Var W, Var b, E[b]) where they were measured and no initialization says them.
     """
 
     weight_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     stride: int = 1
+    drawn: tuple[float, float, float] | None = None
 
     @property
     def is_convolution(self) -> bool:

@@ -51,6 +51,16 @@ class Network(SpecModel):
         return [f"layer{index}" for index in range(1, self.depth + 1)]
 
     @property
+    def activation_names(self) -> list[str]:
+        """By layer; the output layer's is `identity`."""
+        return [*[str(self.activation.name)] * (self.depth - 1), "identity"]
+
+    @property
+    def unknown(self) -> str | None:
+        """Why theory can't speak of it: never the case."""
+        return None
+
+    @property
     def layer_shapes(self) -> list[tuple[int, ...]]:
         """Shape of each layer's weights, outputs first."""
         return [layer.weight_shape for layer in self.layers]

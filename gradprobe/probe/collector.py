@@ -28,7 +28,8 @@ class Captured:
     `gradients` are of all parameters, the layers' weights first. δ is `deltas` times `delta_scale`: the batch's size,
     divided by the loss's scale where there is one. `outputs` are h = φ(z), `inputs` are what the activation got.
     `trusted`: the module's own hook points gave them, so that nothing but the optimizer changes weights.
-    `lasting`: the same tensors come in every step, filled anew.
+    `lasting`: the same tensors come in every step, filled anew. Gradients are `gradients` times `gradient_scale`, which
+    is not 1 where they still carry a loss scale.
     """
 
     gradients: list[Tensor]
@@ -38,6 +39,7 @@ class Captured:
     delta_scale: float
     trusted: bool = False
     lasting: bool = False
+    gradient_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,22 @@ class Collector(Protocol):
     @property
     def full(self) -> bool:
         """Whether it must be drained before the next step."""
+        ...
+
+    def fit(self, captured: Captured) -> None:
+        """Take tensors of other sizes from now on.
+
+        Raises:
+            UnsupportedModule: for a collector that can't.
+        """
+        ...
+
+    def withdraw(self) -> None:
+        """Take the last step back, which will be collected anew."""
+        ...
+
+    def distrust(self) -> None:
+        """Somebody other than the optimizer has changed the weights since its step."""
         ...
 
     def collect(self, moment: Moment, captured: Captured, weights: Sequence[Tensor]) -> None:

@@ -63,6 +63,10 @@ def _as_readable(tensor: Tensor) -> Tensor:
     return copy
 
 
+def _sizes(tensors: Sequence[Tensor]) -> list[int]:
+    return [tensor.numel() for tensor in tensors]
+
+
 class SparseCounts:
     """Histograms of one kind of tensor, step after step, in one pair of arrays."""
 
@@ -73,6 +77,14 @@ class SparseCounts:
         self.counts = np.empty(entries + 1, np.uint32)
         self.lengths = np.zeros((rows, len(sizes)), np.uint16)
         self.used = 0
+
+    def resize(self, sizes: npt.NDArray[np.int64]) -> None:
+        """Make room for one step of tensors of these sizes, beside what is held."""
+        self.worst = int(np.minimum(sizes, BINS).sum())
+        missing = self.used + self.worst + 1 - len(self.bins)
+        if missing > 0:
+            self.bins = np.concatenate([self.bins, np.empty(missing, np.uint16)])
+            self.counts = np.concatenate([self.counts, np.empty(missing, np.uint32)])
 
     @property
     def full(self) -> bool:
@@ -110,7 +122,8 @@ class NativeCollector:
         self._thresholds = np.array([thresholds for _, *thresholds in rules], np.float32)
         self._before = np.empty(int(self._weights.sizes.sum()) if "weights" in self._wanted else 0, np.float32)
         self._table = np.zeros(2 * BINS, np.uint32)
-        self._scratch = np.empty(int(self._deltas.sizes.max()), np.float32)
+        largest = max(int(self._deltas.sizes.max()), int(self._weight_gradients.sizes.max()))
+        self._scratch = np.empty(largest, np.float32)
         self._allocate(layers, recording)
         self._known = np.empty((7, layers), np.float64)
         self._known_step = -1  # the step whose weights `_known` and `_before` describe already
@@ -119,6 +132,7 @@ class NativeCollector:
         self._steps: list[int] = []
         self._counted_steps: list[int] = []
         self._row = -1
+        self._used_before: dict[TensorName, int] = {}
 
     def _allocate(self, layers: int, recording: Recording) -> None:
         kinds: list[TensorName] = [*self._wanted, "clipped_weight_gradients"]
@@ -127,6 +141,7 @@ class NativeCollector:
         self._rows = max(1, min(_MAXIMUM_ROWS, memory // 2 // per_row))
         # One row more: what a step writes that wants a histogram alone, and nobody reads.
         self._out = {kind: np.empty((self._rows + 1, len(STATISTICS[kind]), layers), np.float64) for kind in kinds}
+        self._out["clipped_weight_gradients"][:] = np.nan
         self._gradient_norm = np.empty(self._rows + 1, np.float64)
         self._clipped = False
         sizes = {"weight_gradients": self._weight_gradients.sizes, "output_gradients": self._deltas.sizes}
@@ -141,21 +156,51 @@ class NativeCollector:
         rows = max(len(self._steps), len(self._counted_steps))
         return rows >= self._rows or any(counts.full for counts in self._counts.values())
 
+    def fit(self, captured: Captured) -> None:
+        """Take tensors of other sizes from now on: a last batch that is smaller, sequences of another length."""
+        if _sizes(captured.deltas) != self._deltas.sizes.tolist():
+            self._deltas.sizes[:] = _sizes(captured.deltas)
+            self._scratch = np.empty(max(len(self._scratch), int(self._deltas.sizes.max())), np.float32)
+            if "output_gradients" in self._counts:
+                self._counts["output_gradients"].resize(self._deltas.sizes)
+        if _sizes(captured.outputs) != self._outputs.sizes.tolist():
+            self._outputs.sizes[:] = self._inputs.sizes[:] = _sizes(captured.outputs)
+            self._shapes = np.array([_batch_units_positions(tensor) for tensor in captured.outputs], np.int64)
+        self._gradients.sizes[:] = _sizes(captured.gradients)
+        self._weight_gradients.sizes[:] = self._gradients.sizes[: len(self._weight_gradients.sizes)]
+
+    def withdraw(self) -> None:
+        """Take the last step back: more of its gradient has come, and it will be collected anew."""
+        if self._counted_steps and self._counted_steps[-1] == self._step:
+            self._counted_steps.pop()
+            for kind, used in self._used_before.items():
+                self._counts[kind].used = used
+        if self._steps and self._steps[-1] == self._step:
+            self._steps.pop()
+
+    def distrust(self) -> None:
+        """Somebody other than the optimizer has changed the weights since its step."""
+        self._known_step = -1
+
     def collect(self, moment: Moment, captured: Captured, weights: Sequence[Tensor]) -> None:
         """Reduce one step's gradients, δ, activations and weights."""
+        self._used_before = {kind: sparse.used for kind, sparse in self._counts.items()}
         self._row = len(self._steps) if moment.statistics else self._rows
         self._step, self._trusted = moment.step, captured.trusted
         lasting = captured.lasting
         self._gradients.set(captured.gradients, lasting)
         self._weight_gradients.of[:] = self._gradients.of[: len(self._weight_gradients.of)]
         if "weight_gradients" in self._wanted:
-            self._measure("weight_gradients", self._weight_gradients, 1.0, moment.counts)
+            self._measure("weight_gradients", self._weight_gradients, captured.gradient_scale, moment.counts)
         if "output_gradients" in self._wanted:
             self._deltas.set(captured.deltas, lasting)
             self._measure("output_gradients", self._deltas, captured.delta_scale, moment.counts)
         if moment.statistics:
             known = self._out["weight_gradients"][self._row] if "weight_gradients" in self._wanted else _NOTHING_KNOWN
-            self._gradient_norm[self._row] = native.global_norm(known, self._gradients.of, self._gradients.sizes)
+            if captured.gradient_scale != 1.0:
+                known = _NOTHING_KNOWN
+            norm = native.global_norm(known, self._gradients.of, self._gradients.sizes)
+            self._gradient_norm[self._row] = norm * captured.gradient_scale
             self._measure_activations(captured)
             self._measure_weights()
             self._steps.append(moment.step)
@@ -240,6 +285,8 @@ class NativeCollector:
         counted = np.array(self._counted_steps, np.int64)
         counts = {kind: sparse.take(counted) for kind, sparse in self._counts.items() if len(counted)}
         self._steps, self._counted_steps = [], []
+        if self._clipped:  # steps that are not clipped, where others are, must not tell what an earlier one was
+            self._out["clipped_weight_gradients"][:] = np.nan
         return Measured(steps, statistics, counts, gradient_norm)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradprobe.blocks import CountsBlock, StatisticsBlock, Steps
+from gradprobe.errors import UnsupportedModule
 from gradprobe.probe import reduce, saturation
 from gradprobe.probe.collector import NOTHING, Captured, Measured, Moment
 from gradprobe.probe.ring import Ring, rows_within
@@ -49,6 +50,8 @@ class RingCollector:
         self._recording = recording
         self._moments: list[Moment] = []
         self._scales: list[float] = []
+        self._gradient_scales: list[float] = []
+        self._shapes = _shapes(captured.deltas), _shapes(captured.outputs)
         self._clipped: Ring | None = None
         self._rings = self._allocate(captured, weights)
 
@@ -56,6 +59,20 @@ class RingCollector:
     def full(self) -> bool:
         """Whether every row is taken."""
         return len(self._moments) >= self._rings.rows
+
+    def fit(self, captured: Captured) -> None:
+        """Rings have the first step's shapes; raises UnsupportedModule for any other."""
+        if self._shapes != (_shapes(captured.deltas), _shapes(captured.outputs)):
+            raise UnsupportedModule("A batch of another size than the first one is not measured on this device.")
+
+    def withdraw(self) -> None:
+        """Take the last step back: more of its gradient has come, and it will be collected anew."""
+        self._moments.pop()
+        self._scales.pop()
+        self._gradient_scales.pop()
+
+    def distrust(self) -> None:
+        """Weights are copied at every step, whoever changed them."""
 
     def collect(self, moment: Moment, captured: Captured, weights: Sequence[Tensor]) -> None:
         """Copy one step's tensors, one fused call a kind."""
@@ -70,6 +87,7 @@ class RingCollector:
             if ring is not None:
                 ring.write(row, tensors)
         self._scales.append(captured.delta_scale)
+        self._gradient_scales.append(captured.gradient_scale)
         self._moments.append(moment)
 
     def collect_clipped(self, gradients: Sequence[Tensor]) -> None:
@@ -91,12 +109,13 @@ class RingCollector:
         gradient_norm = NOTHING.gradient_norm
         steps, rows = self._chosen([moment.statistics for moment in self._moments])
         if len(steps):
-            gradient_norm = _to_host(reduce.norm(self._rings.gradients.buffer[rows]))
+            norm = reduce.norm(self._rings.gradients.buffer[rows])
+            gradient_norm = _to_host(norm * self._scaling(self._gradient_scales, rows, norm))
             for tensor in self._tensors():
                 columns = [self._reduce(tensor, layer, rows) for layer in range(len(self._taps))]
                 statistics[tensor] = StatisticsBlock(steps, _to_host(torch.stack(columns, dim=1)))
         measured = Measured(steps, statistics, self._count(), gradient_norm)
-        self._moments, self._scales = [], []
+        self._moments, self._scales, self._gradient_scales = [], [], []
         return measured
 
     def _tensors(self) -> list[TensorName]:
@@ -149,10 +168,16 @@ class RingCollector:
 
     def _elements(self, tensor: TensorName, layer: int, rows: Rows) -> Tensor:
         if tensor == "weight_gradients":
-            return self._rings.gradients.segment(layer, rows)
+            elements = self._rings.gradients.segment(layer, rows)
+            if all(scale == 1.0 for scale in self._gradient_scales):
+                return elements
+            return elements * self._scaling(self._gradient_scales, rows, elements)[:, None]
         elements = _made(self._rings.deltas).segment(layer, rows)
-        scales = torch.tensor(self._scales, dtype=torch.float32, device=elements.device)
-        return elements * scales[rows, None]
+        return elements * self._scaling(self._scales, rows, elements)[:, None]
+
+    @staticmethod
+    def _scaling(scales: Sequence[float], rows: Rows, like: Tensor) -> Tensor:
+        return torch.tensor(scales, dtype=torch.float32, device=like.device)[rows]
 
     def _allocate(self, captured: Captured, weights: Sequence[Tensor]) -> Rings:
         wanted = self._recording.tensors

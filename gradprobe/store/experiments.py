@@ -13,12 +13,19 @@ from typing import Any, Self
 from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from gradprobe.access import Principal
-from gradprobe.errors import ExperimentNotEnded, ExperimentNotFound, ExperimentRunning, PreconditionFailed
+from gradprobe.errors import (
+    ExperimentNotEnded,
+    ExperimentNotFound,
+    ExperimentRunning,
+    PreconditionFailed,
+    RunNotTrainedHere,
+)
 from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.state import ACTIVE, Status, may_become
 from gradprobe.store import checkpoints, tallies
 from gradprobe.store.tables import blocks, experiments, now, sweeps, tags
+from gradprobe.subject import AnySpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class Layer:
     output_shape: tuple[int, ...]
 
 
-def layers_of(spec: Spec) -> list[Layer]:
+def layers_of(spec: AnySpec) -> list[Layer]:
     """The weight layers that a spec's network will have, input side first."""
     network, batch = spec.network, spec.training.batch_size
     return [
@@ -69,6 +76,7 @@ class Record:
     member: dict[str, Any] | None
     summary: dict[str, Any] | None
     traceparent: str | None
+    source: str | None
 
     @classmethod
     def from_row(cls, row: Row[Any], tags_of: dict[str, str]) -> Self:
@@ -130,7 +138,7 @@ def create(
     identifier = identifier or new_experiment_id()
     values = _columns(spec, maximum_attempts) | {"id": identifier, "request_id": request_id, "owner": owner}
     connection.execute(insert(experiments).values(values | {"created_at": now()}))
-    _write_tags(connection, identifier, spec.tags)
+    write_tags(connection, identifier, spec.tags)
     return get(connection, identifier)
 
 
@@ -172,7 +180,8 @@ def create_members(
     return identifiers
 
 
-def _columns(spec: Spec, maximum_attempts: int) -> dict[str, Any]:
+def described(spec: AnySpec) -> dict[str, Any]:
+    """The columns that say what it is."""
     layers = [[layer.name, layer.weight_shape, layer.output_shape] for layer in layers_of(spec)]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -181,6 +190,11 @@ def _columns(spec: Spec, maximum_attempts: int) -> dict[str, Any]:
         "folded_name": folded(spec.name),
         "spec": spec.model_dump_json(),
         "layers": json.dumps(layers),
+    }
+
+
+def _columns(spec: Spec, maximum_attempts: int) -> dict[str, Any]:
+    return described(spec) | {
         "status": Status.QUEUED,
         "iteration": 0,
         "iterations": spec.training.iterations,
@@ -266,7 +280,7 @@ def change(connection: Connection, identifier: str, changes: Mapping[str, Any]) 
     connection.execute(_touch(identifier).values(columns))
     if "tags" in changes:
         connection.execute(delete(tags).where(tags.c.experiment_id == identifier))
-        _write_tags(connection, identifier, changes["tags"])
+        write_tags(connection, identifier, changes["tags"])
     return get(connection, identifier)
 
 
@@ -290,8 +304,16 @@ def request_cancel(connection: Connection, identifier: str) -> tuple[Record, boo
 
 
 def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Record:
-    """Queue again what failed or was cancelled; raises ExperimentNotFound, ExperimentNotEnded."""
-    ended = get(connection, identifier).status
+    """Queue again what failed or was cancelled.
+
+    Raises:
+        ExperimentNotFound, ExperimentNotEnded
+        RunNotTrainedHere: it is a loop that reported.
+    """
+    record = get(connection, identifier)
+    if record.source is not None:
+        raise RunNotTrainedHere
+    ended = record.status
     changed = connection.execute(
         _touch(identifier)
         .where(experiments.c.status == ended, experiments.c.status.in_(may_become(Status.QUEUED) - {Status.RUNNING}))
@@ -358,7 +380,8 @@ def _touch(identifier: str) -> Any:
     return update(experiments).where(experiments.c.id == identifier).values(row_version=experiments.c.row_version + 1)
 
 
-def _write_tags(connection: Connection, identifier: str, given: Mapping[str, str]) -> None:
+def write_tags(connection: Connection, identifier: str, given: Mapping[str, str]) -> None:
+    """Tag an experiment that has none yet."""
     if given:
         rows = [{"experiment_id": identifier, "key": key, "value": value} for key, value in given.items()]
         connection.execute(insert(tags), rows)

@@ -25,6 +25,13 @@ WORKER_LOST = {
 }
 
 
+RUN_LOST = {
+    "code": "RUN_LOST",
+    "message": "The loop stopped reporting before it ended: its process is gone, or can't reach this server. "
+    "What it reported is kept, and it goes on where it left off should it report again.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to write to one experiment, until it runs out."""
@@ -46,7 +53,12 @@ def claim(connection: Connection, identifier: str, owner: str, seconds: float) -
     )
     claimed = connection.execute(
         update(experiments)
-        .where(experiments.c.id == identifier, free, experiments.c.attempt < experiments.c.maximum_attempts)
+        .where(
+            experiments.c.id == identifier,
+            experiments.c.source.is_(None),
+            free,
+            experiments.c.attempt < experiments.c.maximum_attempts,
+        )
         .values(
             status=Status.RUNNING,
             attempt=experiments.c.attempt + 1,
@@ -168,7 +180,9 @@ def recover(connection: Connection) -> dict[str, Status]:
     asked = experiments.c.cancel_requested_at.is_not(None)
     used_up = experiments.c.attempt >= experiments.c.maximum_attempts
     ended = {"finished_at": now(), "lease_until": None}
+    watched = experiments.c.source.is_not(None)
     moves: list[tuple[Any, dict[str, Any]]] = [
+        (and_(watched, ~asked), {"status": Status.FAILED, "error": json.dumps(RUN_LOST), **ended}),
         (asked, {"status": Status.CANCELLED, **ended}),
         (used_up, {"status": Status.FAILED, "error": json.dumps(WORKER_LOST), **ended}),
         (~used_up, {"status": Status.QUEUED, "lease_until": None, "message_sent_at": None}),

@@ -7,9 +7,9 @@ import numpy as np
 from gradprobe.blocks import StatisticsBlock
 from gradprobe.diagnosis.measurements import USED, Measurements, positions
 from gradprobe.levels import LevelBlock
-from gradprobe.spec import Spec
 from gradprobe.statistics import Tensor
 from gradprobe.store.reader import Reader
+from gradprobe.subject import AnySpec
 
 #: Values of one statistic read at most: of a longer run its first steps, and buckets of the rest.
 _MOST_VALUES: Final = 4_000_000
@@ -18,7 +18,7 @@ _FEWEST_COLUMNS: Final = 1024
 _EXTREMES: Final = ("max_abs", "nonfinite_count")
 
 
-def read(reader: Reader, spec: Spec) -> Measurements:
+def read(reader: Reader, spec: AnySpec) -> Measurements:
     """What was recorded so far; raises CorruptBlock."""
     wanted: list[Tensor] = [*spec.recording.tensors, "metrics", "evaluation"]
     columns = max(_FEWEST_COLUMNS, _MOST_VALUES // spec.network.depth)

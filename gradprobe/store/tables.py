@@ -70,6 +70,8 @@ experiments = Table(
     Column("summary", Text),
     # The span of the request that submitted it, as W3C's header has it; null where nothing is traced.
     Column("traceparent", String(64)),
+    # Null: trained by a worker. `watched`: a loop of somebody's that reports; no worker ever claims it.
+    Column("source", String(16)),
     Index(None, "owner", "id"),
     Index(None, "owner", "status"),
     Index(None, "sweep_id", "id"),

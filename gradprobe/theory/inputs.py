@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from gradprobe.parts.watched import WatchedInputs
 from gradprobe.spec import CLASSES, Dataset
 from gradprobe.theory.activations import Floats
 
@@ -37,8 +38,10 @@ _UNIT: Final = {
 _SYNTHETIC_STANDARD: Final = Inputs(0.0, 1.0, 0.995916)
 
 
-def inputs_of(dataset: Dataset) -> Inputs:
-    """The moments of a spec's training images, as they reach the first layer."""
+def inputs_of(dataset: Dataset | WatchedInputs) -> Inputs:
+    """The moments of a spec's training images, or of a watched loop's first batch, as they reach the first layer."""
+    if isinstance(dataset, WatchedInputs):
+        return Inputs(dataset.mean, dataset.second, dataset.centered)
     unit = _UNIT[dataset.name]
     if dataset.normalization == "unit":
         return unit

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from gradprobe.spec import Dataset, Network, ScaledInitialization, Spec, WeightLayer
+from gradprobe.parts.watched import WatchedInputs
+from gradprobe.spec import Dataset, ScaledInitialization, WeightLayer
+from gradprobe.subject import AnyNetwork, AnySpec
 from gradprobe.theory import band
 from gradprobe.theory.activations import Function, function_of
 from gradprobe.theory.inputs import inputs_of
@@ -103,7 +105,7 @@ class Outlook:
     log_delta_ratio: float
 
 
-def outlook(spec: Spec) -> Outlook:
+def outlook(spec: AnySpec) -> Outlook:
     """Whether a spec's gradients reach its first layer."""
     network, passage = spec.network, propagate(spec.network, inputs_of(spec.dataset))
     point = _point(network, function_of(network.activation), _hidden_to_hidden(network), passage)
@@ -111,13 +113,13 @@ def outlook(spec: Spec) -> Outlook:
     return Outlook(point.phase, point.chi, math.log(first / last) if first > 0 else -math.inf)
 
 
-def predict(spec: Spec) -> Prediction:
+def predict(spec: AnySpec) -> Prediction:
     """What mean-field theory says of a spec's network at initialization; some milliseconds, no training."""
     return _predict(spec.network, spec.dataset)
 
 
 @lru_cache(maxsize=256)
-def _predict(network: Network, dataset: Dataset) -> Prediction:
+def _predict(network: AnyNetwork, dataset: Dataset | WatchedInputs) -> Prediction:
     function = function_of(network.activation)
     passage = propagate(network, inputs_of(dataset))
     hidden = _hidden_to_hidden(network)
@@ -136,13 +138,13 @@ def _predict(network: Network, dataset: Dataset) -> Prediction:
     )
 
 
-def _hidden_to_hidden(network: Network) -> WeightLayer | None:
+def _hidden_to_hidden(network: AnyNetwork) -> WeightLayer | None:
     """A layer from one hidden layer to the next, of which a deep network is made."""
     inner = network.layers[1:-1]
     return inner[-1] if inner else None
 
 
-def _point(network: Network, function: Function, hidden: WeightLayer | None, passage: Passage) -> FixedPoint:
+def _point(network: AnyNetwork, function: Function, hidden: WeightLayer | None, passage: Passage) -> FixedPoint:
     layer = hidden or network.layers[-1]
     start = passage.forward[0].z_variance
     if network.normalization != "none":
@@ -155,11 +157,11 @@ def _point(network: Network, function: Function, hidden: WeightLayer | None, pas
     return FixedPoint(math.inf, _with_skip(network, point.chi, passage)) if _skips(network) else point
 
 
-def _skips(network: Network) -> bool:
+def _skips(network: AnyNetwork) -> bool:
     return network.residual or network.kind == "resnet"
 
 
-def _with_skip(network: Network, chi: float, passage: Passage) -> float:
+def _with_skip(network: AnyNetwork, chi: float, passage: Passage) -> float:
     """Through skip connections there is no fixed point: the growth of E[(∂L/∂h)²] a layer, over the whole depth."""
     if not _skips(network) or len(passage.forward) < 3:
         return chi
@@ -167,7 +169,7 @@ def _with_skip(network: Network, chi: float, passage: Passage) -> float:
     return (first / last) ** (1.0 / (len(passage.forward) - 2)) if first > 0 and last > 0 else chi
 
 
-def _depth_limit(network: Network, function: Function, hidden: WeightLayer | None, point: FixedPoint) -> float:
+def _depth_limit(network: AnyNetwork, function: Function, hidden: WeightLayer | None, point: FixedPoint) -> float:
     if _skips(network):
         return math.inf  # growth by a power of the depth, not exponential
     if network.normalization != "none" or hidden is None:
@@ -179,7 +181,7 @@ def _depth_limit(network: Network, function: Function, hidden: WeightLayer | Non
     return TRAINABLE_LENGTHS * abs(correlation_length(point.chi))
 
 
-def _critical_gain(network: Network, function: Function, hidden: WeightLayer | None) -> float | None:
+def _critical_gain(network: AnyNetwork, function: Function, hidden: WeightLayer | None) -> float | None:
     """The factor g of the weights with χ₁(g² σ_w²) = 1."""
     if network.normalization != "none" or _skips(network) or hidden is None:
         return None
@@ -189,7 +191,7 @@ def _critical_gain(network: Network, function: Function, hidden: WeightLayer | N
     return math.sqrt(critical / scale) if scale > 0 and not math.isnan(critical) else None
 
 
-def _spread(network: Network, function: Function, hidden: WeightLayer | None, point: FixedPoint) -> float | None:
+def _spread(network: AnyNetwork, function: Function, hidden: WeightLayer | None, point: FixedPoint) -> float | None:
     if network.normalization != "none" or _skips(network) or hidden is None or not math.isfinite(point.q):
         return None
     mean = drawn(network.initialization, hidden).bias_mean
@@ -199,11 +201,11 @@ def _spread(network: Network, function: Function, hidden: WeightLayer | None, po
     return spread if math.isfinite(spread) else None
 
 
-def _orthogonal(network: Network) -> bool:
+def _orthogonal(network: AnyNetwork) -> bool:
     return isinstance(network.initialization, ScaledInitialization) and network.initialization.name == "orthogonal"
 
 
-def _profile(network: Network, passage: Passage) -> tuple[LayerPrediction, ...]:
+def _profile(network: AnyNetwork, passage: Passage) -> tuple[LayerPrediction, ...]:
     beta = band.betas(passage.layers)
     norms = [passage.squared_norm(index) for index in range(len(passage.layers))]
     return tuple(
@@ -230,9 +232,9 @@ def _weight_gradient(layer: WeightLayer, here: Forward, delta_second: float) -> 
     return math.sqrt(delta_second * here.entry.second * math.prod(layer.output_shape[1:]))
 
 
-def _notes(network: Network, hidden: WeightLayer | None) -> list[str]:
+def _notes(network: AnyNetwork, hidden: WeightLayer | None) -> list[str]:
     notes = []
-    if network.kind != "mlp":
+    if network.kind in ("conv", "resnet"):
         notes.append(
             "Convolutions: neighbouring positions share weights and most images are background, so the profile is a "
             "mean over positions, good to an order of magnitude; the null band counts channels alone."

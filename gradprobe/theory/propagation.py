@@ -8,7 +8,8 @@ other are mean-field theory's assumptions. All moments are per unit, over weight
 import math
 from dataclasses import dataclass
 
-from gradprobe.spec import CLASSES, Network, WeightLayer
+from gradprobe.spec import WeightLayer
+from gradprobe.subject import AnyNetwork
 from gradprobe.theory.activations import Function, function_of
 from gradprobe.theory.gaussian import Moments, moments
 from gradprobe.theory.inputs import Inputs, LossGradient, loss_gradient
@@ -66,7 +67,7 @@ class Passage:
         return self.delta_second[index] * math.prod(self.layers[index].output_shape)
 
 
-def propagate(network: Network, inputs: Inputs) -> Passage:
+def propagate(network: AnyNetwork, inputs: Inputs) -> Passage:
     """Second moments of a network at its initialization."""
     layers, function = network.layers, function_of(network.activation)
     signal = Signal(inputs.mean, inputs.second, inputs.centered)
@@ -100,7 +101,9 @@ def _inside(layer: WeightLayer) -> float:
     return rows * rows
 
 
-def _hidden(network: Network, layer: WeightLayer, function: Function, entry: Signal, joins: Signal | None) -> Forward:
+def _hidden(
+    network: AnyNetwork, layer: WeightLayer, function: Function, entry: Signal, joins: Signal | None
+) -> Forward:
     weights = drawn(network.initialization, layer)
     variance, mean = _z_variance(layer, weights, entry.second), weights.bias_mean
     scale, entering, entering_mean = 1.0, variance, mean
@@ -121,7 +124,7 @@ def _hidden(network: Network, layer: WeightLayer, function: Function, entry: Sig
     return Forward(weights, entry, mean, variance, scale, found.slope_second / kept, found.saturated, out)
 
 
-def _varies(network: Network, layer: WeightLayer, entry: Signal, found: Moments) -> float:
+def _varies(network: AnyNetwork, layer: WeightLayer, entry: Signal, found: Moments) -> float:
     """h's variance over the samples: all of Var[φ] behind batch normalization, else in the entry's proportion."""
     if network.normalization == "batch" or entry.second <= 0:
         return found.variance
@@ -134,18 +137,21 @@ def _added(entry: Signal, found: Signal) -> Signal:
     return Signal(entry.mean + found.mean, entry.second + found.second + cross, entry.centered + found.centered)
 
 
-def _output(network: Network, layer: WeightLayer, entry: Signal) -> Forward:
+def _output(network: AnyNetwork, layer: WeightLayer, entry: Signal) -> Forward:
     weights = drawn(network.initialization, layer)
     variance = _z_variance(layer, weights, entry.second)
     return Forward(weights, entry, weights.bias_mean, variance, 1.0, 1.0, 0.0, entry)
 
 
-def _backward(network: Network, layers: list[WeightLayer], forward: list[Forward], loss: LossGradient) -> list[float]:
+def _backward(
+    network: AnyNetwork, layers: list[WeightLayer], forward: list[Forward], loss: LossGradient
+) -> list[float]:
     seconds = [0.0] * len(layers)
-    seconds[-1] = loss.squared_norm / CLASSES
+    outputs = layers[-1].weight_shape[0]
+    seconds[-1] = loss.squared_norm / outputs
     positions = math.prod(layers[-2].output_shape[1:]) if len(layers) > 1 else 1
     # E[(∂L/∂h)²] of what leaves the layer below; a mean over an image's positions shares it out among them.
-    gradient = forward[-1].drawn.weight * CLASSES * seconds[-1] / positions**2
+    gradient = forward[-1].drawn.weight * outputs * seconds[-1] / positions**2
     past_block = 0.0  # what a resnet's skip connection carries past its block
     for index in range(len(layers) - 2, -1, -1):
         here = forward[index]

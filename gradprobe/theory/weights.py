@@ -41,7 +41,12 @@ def fans(layer: WeightLayer) -> tuple[int, int]:
 
 
 def drawn(scheme: AnyInitialization, layer: WeightLayer) -> Drawn:
-    """The variances that `initialize` draws with (Glorot & Bengio 2010, He et al. 2015, LeCun et al. 1998)."""
+    """The variances that `initialize` draws with (Glorot & Bengio 2010, He et al. 2015, LeCun et al. 1998).
+
+    Of a layer that was measured: its own.
+    """
+    if layer.drawn is not None:
+        return Drawn(*layer.drawn)
     fan_in, _ = fans(layer)
     if isinstance(scheme, TorchInitialization):
         return Drawn(1.0 / (3.0 * fan_in), 1.0 / (3.0 * fan_in), 0.0)

@@ -50,8 +50,9 @@ function layerName(depth, place) {
 
 async function load(id, index, state, signal) {
   const experiment = await read(`/experiments/${id}`, signal);
-  const { depth } = experiment.spec.network;
-  const layer = layerName(depth, state.place);
+  const { depth, measured } = experiment.spec.network;
+  const named = layerName(depth ?? measured.length, state.place);
+  const layer = measured ? measured[Number(named.slice("layer".length)) - 1].name : named;
   const path = `/experiments/${id}`;
   const tensor = state.of === "outputs" ? "output_gradients" : "weight_gradients";
   const recorded = experiment.spec.recording.tensors.includes(tensor);

@@ -46,7 +46,8 @@ export async function mount(view, { match, signal }) {
 }
 
 async function measured(experiment, signal) {
-  const layers = experiment.spec.network.depth;
+  const { network } = experiment.spec;
+  const layers = network.depth ?? network.measured.length;
   const recorded = experiment.spec.recording.tensors;
   const points = { max_points: affordable(layers) };
   const path = `/experiments/${experiment.id}`;
@@ -90,7 +91,7 @@ function facts(element, experiment) {
     ["Status", progress(experiment)], ["Iterations", `${number(done.iteration)} of ${number(done.iterations)}`],
     ["Test accuracy", percent(result?.test_accuracy)], ["Final loss", number(result?.final_loss)],
     ["Time", result ? duration(result.seconds) : "–"], ["Iterations a second", result ? number(result.iterations_per_second) : "–"],
-    ["Data", words(spec.dataset.name)], ["Seed", String(spec.training.seed)],
+    ["Data", words(spec.dataset.name)], ["Seed", String(spec.training.seed ?? "–")],
   ];
   replace(element, all.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }

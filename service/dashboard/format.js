@@ -50,6 +50,9 @@ export function title(experiment) {
 /** What a spec is, in a line. */
 export function outline(spec) {
   const { network, optimizer } = spec;
+  if (network.kind === "watched") {
+    return `${network.module || "watched loop"} · ${network.measured.length} layers · ${optimizer.name} ${number(optimizer.learning_rate)}`;
+  }
   const kind = network.kind === "mlp" ? "" : `${network.kind} `;
   const extras = [network.normalization !== "none" ? `${network.normalization} norm` : null, network.residual ? "residual" : null];
   return [`${kind}${words(network.activation.name)} ${network.depth}×${network.width}`, ...extras,

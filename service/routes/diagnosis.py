@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from gradprobe.diagnosis import VERSION, Thresholds, diagnose
 from gradprobe.diagnosis.presets import Preset, judge
 from gradprobe.resources import DiagnosisDocument
-from gradprobe.spec import Spec
 from gradprobe.store import measurements
 from gradprobe.store.experiments import Record
 from gradprobe.store.reader import Reader
+from gradprobe.subject import subject_of
 from service.answering import Read, answer
 from service.dependencies import ExperimentId, ServiceDependency
 from service.parsing import Route
@@ -90,7 +90,7 @@ def read_diagnosis(
 
 
 def _document(record: Record, reader: Reader, thresholds: Thresholds, preset: Preset | None) -> dict[str, Any]:
-    measured = measurements.read(reader, Spec.model_validate(record.spec))
+    measured = measurements.read(reader, subject_of(record.spec))
     found = judge(measured, preset) if preset is not None else diagnose(measured, thresholds)
     return {
         "experiment_id": record.id,
@@ -99,5 +99,5 @@ def _document(record: Record, reader: Reader, thresholds: Thresholds, preset: Pr
         "preset": preset,
         "thresholds": {} if preset is not None else thresholds.values(),
         **found.document(),
-        "prediction": measured.prediction.document(),
+        "prediction": measured.prediction.document() if measured.prediction is not None else None,
     }

@@ -149,7 +149,7 @@ def test_every_example_is_what_the_service_answers(
             known["{measured}"] = measured_experiment(settings)
         response = send(client, filled(example["request"], known))
         made = response.headers.get("location", "").rpartition("/")[0]
-        if response.status_code == 202 and made in MADE and response.request.method == "POST":
+        if response.status_code in (201, 202) and made in MADE and response.request.method == "POST":
             known[MADE[made]] = response.json()["id"]
         expected = filled(example["response"], known)
 

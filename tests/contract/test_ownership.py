@@ -82,7 +82,15 @@ class Operation:
 
 
 #: What a request needs besides defaults.
-BODIES: dict[str, Any] = {"create_sweep": {"axes": {"/training/seed": [0]}}}
+RUN: dict[str, Any] = {
+    "network": {"measured": [{"name": "only", "weight_shape": [2, 3], "output_shape": [2]}]},
+    "optimizer": {"name": "SGD", "learning_rate": 0.1},
+}
+BODIES: dict[str, Any] = {
+    "create_sweep": {"axes": {"/training/seed": [0]}},
+    "create_run": RUN,
+    "report_statistics": {"start": 0, "stop": 1},
+}
 
 OPERATIONS = [
     Operation(method.upper(), path, operation["operationId"], operation.get("security"), "requestBody" in operation)
@@ -291,8 +299,22 @@ def probe_comparison(world: World) -> None:
 
 
 #: What shows that an operation on no single experiment keeps owners apart.
+def probe_create_run(world: World) -> None:
+    """A run is its maker's, and a key of one's idempotent requests says nothing of another's."""
+    headers = {"Idempotency-Key": "one run"}
+    hers = world.client.post("/runs", json=RUN, headers=world.alice | headers).json()
+    his = world.client.post("/runs", json=RUN, headers=world.bob | headers).json()
+    assert (hers["owner"], his["owner"]) == ("alice", "bob")
+    assert hers["id"] != his["id"]
+    report = {"start": 0, "stop": 1}
+    answer = world.client.post(f"/runs/{hers['id']}/statistics", json=report, headers=world.bob)
+    assert_problem(answer, 404, "EXPERIMENT_NOT_FOUND")
+    assert world.client.post(f"/runs/{hers['id']}/statistics", json=report, headers=world.alice).status_code == 200
+
+
 PROBES: dict[str, Callable[[World], None]] = {
     "create_experiment": probe_create,
+    "create_run": probe_create_run,
     "list_experiments": probe_list,
     "create_sweep": probe_create_sweep,
     "list_sweeps": probe_list_sweeps,

@@ -12,8 +12,8 @@ from gradprobe.resources import SeriesDocument
 from gradprobe.store import leases
 from gradprobe.store.database import Database
 from gradprobe.store.experiments import Record
+from gradprobe.store.tails import Tail
 from tests.integration.service import measured
-from worker.flush import Tail
 
 STEPS = 10_000
 

@@ -14,14 +14,14 @@ from gradprobe.probe import Measured
 from gradprobe.spec import Spec
 from gradprobe.state import Status
 from gradprobe.statistics import HISTOGRAM_TENSORS, Tensor
-from gradprobe.store import experiments, leases, series
+from gradprobe.store import experiments, leases, series, tails
 from gradprobe.store.database import Database
 from gradprobe.store.leases import Lease
 from gradprobe.store.tables import blocks
 from tests.integration.store.transactions import Store
 from tests.integration.worker.conftest import Locked
 from tests.numerics.replay import Recorded, record, small_dataset
-from worker import execute, flush
+from worker import execute
 from worker.flush import Flusher
 from worker.loop import Chunk, Pace
 
@@ -88,7 +88,7 @@ def rows(store: Store, lease: Lease, tensor: Tensor = "weight_gradients") -> lis
 def test_odd_pieces_are_the_whole(
     sizes: list[int], sealed_steps: int, store: Store, run: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flush, "SEALED_STEPS", sealed_steps)
+    monkeypatch.setattr(tails, "SEALED_STEPS", sealed_steps)
     lease = store.running()
     in_pieces(Flusher(store.database, lease), run.chunks, sizes)
     assert_stored(store, lease, run)
@@ -107,7 +107,7 @@ def test_a_reader_sees_the_growing_tail_whole(store: Store, run: Recorded) -> No
 
 
 def test_a_sealed_block_is_never_written_again(store: Store, run: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flush, "SEALED_STEPS", 6)
+    monkeypatch.setattr(tails, "SEALED_STEPS", 6)
     lease = store.running()
     flusher = Flusher(store.database, lease)
     seen: list[tuple[int, int, bytes, bytes]] = []
@@ -261,7 +261,7 @@ def test_a_reader_sees_every_level_as_far_as_the_measured(store: Store) -> None:
 
 
 def test_full_runs_of_buckets_are_never_written_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flush, "SEALED_BUCKETS", 4)
+    monkeypatch.setattr(tails, "SEALED_BUCKETS", 4)
     lease = store.running()
     flusher = Flusher(store.database, lease)
     seen: list[tuple[int, int, bytes]] = []

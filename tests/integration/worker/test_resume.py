@@ -12,13 +12,12 @@ from benchmarks.chaos.series import Series, read_series
 from gradprobe.errors import WorkerStopping
 from gradprobe.settings import Settings
 from gradprobe.state import Status
-from gradprobe.store import checkpoints, leases
+from gradprobe.store import checkpoints, leases, tails
 from gradprobe.store.tables import checkpoints as table
 from tests.integration.store.transactions import Store
 from tests.numerics.replay import small_dataset
 from tests.processes import eventually
 from worker import execute as module
-from worker import flush
 from worker.execute import execute
 
 ITERATIONS = 400
@@ -96,8 +95,8 @@ def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flush, "SEALED_STEPS", 64)
-    monkeypatch.setattr(flush, "SEALED_BUCKETS", 3)
+    monkeypatch.setattr(tails, "SEALED_STEPS", 64)
+    monkeypatch.setattr(tails, "SEALED_BUCKETS", 3)
 
 
 @pytest.fixture

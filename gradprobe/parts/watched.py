@@ -1,0 +1,152 @@
+"""What is known of a training loop that is not ours: its layers as they were measured, and what theory can't know.
+
+Written by `gradprobe.watch`, stored where an experiment has its spec, and read by the diagnosis as if it were one.
+"""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from gradprobe.parts.activation import AnyActivation, PlainActivation
+from gradprobe.parts.geometry import WeightLayer
+from gradprobe.parts.initialization import AnyInitialization, TorchInitialization
+from gradprobe.parts.model import SpecModel
+
+MAXIMUM_LAYERS: Final = 1000
+MAXIMUM_DIMENSION: Final = 2**31
+
+
+def _sensible(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not shape or any(not 1 <= size <= MAXIMUM_DIMENSION for size in shape):
+        raise ValueError("every dimension is at least 1")
+    return shape
+
+
+#: Of a tensor; a layer's weights have two dimensions or more, its output for one sample at least one.
+Shape = Annotated[tuple[int, ...], Field(max_length=8, strict=False), AfterValidator(_sensible)]
+LayerName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f,]+$")]
+
+
+class WatchedLayer(SpecModel):
+    """One weight layer as it was at the first step.
+
+    Attributes:
+        name: as the module names the parameter's owner, `features.0`.
+        weight_shape: outputs first.
+        output_shape: of one sample; of a layer that is applied at many positions, of one position.
+        activation: what follows before the next layer; None where there is none that is known.
+        weight_variance, bias_variance, bias_mean: of the numbers that it began with.
+    """
+
+    name: LayerName
+    weight_shape: Shape
+    output_shape: Shape
+    activation: AnyActivation | None = None
+    weight_variance: float = Field(default=0.0, ge=0.0)
+    bias_variance: float = Field(default=0.0, ge=0.0)
+    bias_mean: float = 0.0
+
+
+class WatchedNetwork(SpecModel):
+    """A module of somebody's: its weight layers in the order of execution.
+
+    `unknown` says why theory can't speak of it; null for a plain chain of dense layers, which theory knows.
+    """
+
+    kind: Literal["watched"] = "watched"
+    module: Annotated[str, Field(max_length=200)] = ""
+    measured: tuple[WatchedLayer, ...] = Field(min_length=1, max_length=MAXIMUM_LAYERS, strict=False)
+    normalization: Literal["none", "batch", "layer", "rms"] = "none"
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    unknown: Annotated[str, Field(max_length=500)] | None = None
+    left_out: tuple[Annotated[str, Field(max_length=300)], ...] = Field(default=(), max_length=1000, strict=False)
+
+    @property
+    def layers(self) -> list[WeightLayer]:
+        """The weight layers, input side first, with the numbers that they began with."""
+        return [
+            WeightLayer(
+                layer.weight_shape,
+                layer.output_shape,
+                drawn=(layer.weight_variance, layer.bias_variance, layer.bias_mean),
+            )
+            for layer in self.measured
+        ]
+
+    @property
+    def layer_names(self) -> list[str]:
+        """As the module names them, input side first."""
+        return [layer.name for layer in self.measured]
+
+    @property
+    def layer_shapes(self) -> list[tuple[int, ...]]:
+        """Shape of each layer's weights, outputs first."""
+        return [layer.weight_shape for layer in self.measured]
+
+    @property
+    def depth(self) -> int:
+        """How many weight layers there are."""
+        return len(self.measured)
+
+    @property
+    def width(self) -> int:
+        """Units of the narrowest hidden layer, or of the only layer."""
+        return min(layer.weight_shape[0] for layer in self.measured[:-1] or self.measured)
+
+    @property
+    def activation(self) -> AnyActivation:
+        """That of all hidden layers, where theory knows the network; else of the first that has one."""
+        found = (layer.activation for layer in self.measured)
+        return next((one for one in found if one is not None), PlainActivation(name="identity"))
+
+    @property
+    def activation_names(self) -> list[str]:
+        """By layer; `identity` where there is none that is known."""
+        return [layer.activation.name if layer.activation else "identity" for layer in self.measured]
+
+    @property
+    def initialization(self) -> AnyInitialization:
+        """Never asked: each layer says what its numbers are."""
+        return TorchInitialization(name="torch_default")
+
+    @property
+    def residual(self) -> bool:
+        """Skip connections make a network one that theory is not asked of."""
+        return False
+
+
+class WatchedInputs(SpecModel):
+    """Moments of what entered the first layer at the first step: E[x], E[x²], each input's variance over the batch."""
+
+    name: Literal["watched"] = "watched"
+    mean: float = 0.0
+    second: float = Field(default=1.0, ge=0.0)
+    centered: float = Field(default=1.0, ge=0.0)
+
+
+class WatchedTraining(SpecModel):
+    """The loop, as far as it is known; `iterations` is null where nobody said how long it will run."""
+
+    iterations: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    batch_size: int = Field(default=1, ge=1)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class WatchedOptimizer(SpecModel):
+    """The optimizer's class, and its first learning rate."""
+
+    name: Annotated[str, Field(max_length=200)]
+    learning_rate: float = Field(ge=0.0)
+
+
+class WatchedLoss(SpecModel):
+    """What is known of the loss: `classes` of a cross-entropy, whose guess is ln classes; null of any other."""
+
+    recorded: bool = False
+    classes: int | None = Field(default=None, ge=2)
+
+
+class OwnClipping(SpecModel):
+    """The loop may clip; `clipped_weight_gradients` has the steps at which gradients were changed before the update."""
+
+    kind: Literal["own"] = "own"
