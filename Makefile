@@ -17,8 +17,8 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts pytest screenshots docs documents figures dashboard openapi format faults chaos recovery \
-  test-compose fuzz bench bench-run bench-faults data clean
+.PHONY: help demo up test check lint types contracts pytest screenshots docs documents figures dashboard openapi \
+  format faults chaos recovery test-compose fuzz bench bench-run bench-faults data clean integrations integrations-run
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ contracts: $(VENV)/.test
 
 pytest: $(VENV)/.test $(VENV)/.browser data
 	@echo "== tests"
-	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults and not documents and not large" $(ARGUMENTS)
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults and not documents and not integrations and not large" $(ARGUMENTS)
 
 faults: $(VENV)/.test data ## Each fault by itself, on both databases: kill, pause, cut off, fill up (ten minutes)
 	@$(BIN)/python -m pytest tests/acceptance/faults $(ARGUMENTS)
@@ -77,6 +77,13 @@ bench-run: $(VENV)/.bench data
 bench-faults: $(VENV)/.embedded data ## Judge 245 labelled and 500 random experiments, ours and other tools' rules (20 minutes the first time)
 	@$(BIN)/python -m benchmarks.faults $(ARGUMENTS)
 
+# Like the peers of the benchmarks, the trainers bring many packages along.
+integrations: ## Train with Lightning's and with Hugging Face's trainer, watched (three minutes the first time)
+	@$(MAKE) --no-print-directory VENV=.venv-integrations integrations-run
+
+integrations-run: $(VENV)/.integrations
+	@$(BIN)/python -m pytest tests/integrations $(ARGUMENTS)
+
 screenshots: $(VENV)/.test $(VENV)/.browser data ## Take the documents' pictures of the dashboard
 	@$(BIN)/python -m tests.acceptance.screenshots docs/screenshots
 
@@ -84,8 +91,8 @@ docs: $(VENV)/.test ## Build the documents' site into build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "build/site/index.html"
 
-documents: $(VENV)/.test $(VENV)/.browser data ## Run every code block of README and of the documents (two minutes)
-	@$(BIN)/python -m pytest tests/acceptance/test_documents.py $(ARGUMENTS)
+documents: $(VENV)/.test $(VENV)/.browser data ## Run every code block of README and of the documents, the site, the TypeScript client (four minutes)
+	@$(BIN)/python -m pytest tests/acceptance/test_documents.py tests/acceptance/test_typescript.py $(ARGUMENTS)
 
 figures: $(VENV)/.test data ## Run the tutorial and write its figures, and what it prints, into it
 	@$(BIN)/python -m tests.acceptance.documents docs/tutorial.md
@@ -104,7 +111,7 @@ data: $(VENV)/.embedded ## Fetch MNIST, verify it, keep it in the data directory
 	@$(BIN)/python -m worker.data mnist
 
 clean: ## Remove the virtual environment and everything that runs left behind
-	rm -rf $(VENV) .venv-bench $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-integrations $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Gradprobe needs Python 3.11 or newer; set PYTHON=/path/to/python")'
@@ -132,6 +139,11 @@ $(VENV)/.test: $(VENV)/.embedded
 # Playwright's own browser; where that is refused, Debian's. Without either the dashboard's tests fail, and say so.
 $(VENV)/.browser: $(VENV)/.test
 	@$(BIN)/python -m tests.acceptance.browser
+	@touch $@
+
+$(VENV)/.integrations: $(VENV)/.test
+	@echo "== Lightning, Transformers"
+	@$(PIP) -e ".[lightning,transformers]" -c constraints.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.embedded

@@ -15,7 +15,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gradprobe.blocks import CountsBlock, StatisticsBlock
 from gradprobe.histogram import BINS
-from gradprobe.parts.model import SpecModel
+from gradprobe.parts.model import SpecModel, Whole
+from gradprobe.parts.text import TELL_STORABLE, Storable
 from gradprobe.statistics import STATISTICS, Tensor
 
 MOST_STEP: Final = 1_000_000_000
@@ -25,7 +26,7 @@ ReportedTensor = Literal[
 ]
 CountedTensor = Literal["weight_gradients", "output_gradients"]
 Encoded = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$", description="Base64, little-endian.")]
-Step = Annotated[int, Field(ge=0, le=MOST_STEP)]
+Step = Annotated[int, Field(ge=0, le=MOST_STEP), Whole]
 ReportedSteps = Annotated[tuple[Step, ...], Field(min_length=1, max_length=100_000, strict=False)]
 
 
@@ -116,7 +117,7 @@ class End(SpecModel):
     """How a loop ended: it ran to its end, or an error ended it."""
 
     status: Literal["succeeded", "failed"] = "succeeded"
-    message: Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")] | None = None
+    message: Annotated[str, Field(max_length=2000, json_schema_extra=TELL_STORABLE), Storable] | None = None
 
 
 def _encode(values: npt.NDArray[Any], kind: str) -> str:

@@ -7,10 +7,9 @@ of batches of 30 MNIST images scaled to 0…1.
 Everything that is accepted is trained as written; what means nothing is refused, with the place of the field to change.
 """
 
-import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gradprobe.parts.activation import Activation, AnyActivation, LeakyReLU, PlainActivation, PReLU
@@ -44,6 +43,7 @@ from gradprobe.parts.optimizer import (
     StepSchedule,
     ValueClipping,
 )
+from gradprobe.parts.text import Label, Notes, TagKey, Tags, TagValue
 
 __all__ = [
     "CLASSES",
@@ -100,28 +100,6 @@ __all__ = [
 SCHEMA_VERSION = 1
 #: Elements of all layers' outputs for one batch: some 4 GiB as float32.
 MAXIMUM_OUTPUTS = 1_000_000_000
-
-
-def _printable(text: str) -> str:
-    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
-        raise PydanticCustomError("control_character", "control characters are not allowed")
-    return text
-
-
-def _storable(text: str) -> str:
-    if re.search(r"[\x00\ud800-\udfff]", text):
-        raise PydanticCustomError("control_character", "NUL and lone surrogates are not allowed")
-    return text
-
-
-#: What the functions above check, for the JSON schema; they themselves say better what is wrong.
-_PRINTABLE = {"pattern": r"^[^\x00-\x1f\x7f]*$"}
-_STORABLE = {"pattern": r"^[^\x00]*$"}
-Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra=_PRINTABLE), AfterValidator(_printable)]
-TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-/]{1,64}$")]
-TagValue = Annotated[str, Field(max_length=200, json_schema_extra=_PRINTABLE), AfterValidator(_printable)]
-Tags = Annotated[dict[TagKey, TagValue], Field(max_length=32, json_schema_extra={"additionalProperties": False})]
-Notes = Annotated[str, Field(max_length=10_000, json_schema_extra=_STORABLE), AfterValidator(_storable)]
 
 
 class Dataset(SpecModel):

@@ -29,6 +29,14 @@ class SpecModel(BaseModel):
         return {**values, **whole} if whole else values
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: Of an integer inside of a list, which `SpecModel` does not look into.
+Whole = BeforeValidator(_whole)
+
+
 def _is_whole(annotation: Any) -> bool:
     """`int`, with bounds or null beside it."""
     return annotation is int or any(_is_whole(inside) for inside in get_args(annotation))

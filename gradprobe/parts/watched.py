@@ -3,28 +3,36 @@
 Written by `gradprobe.watch`, stored where an experiment has its spec, and read by the diagnosis as if it were one.
 """
 
+import math
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from gradprobe.parts.activation import AnyActivation, PlainActivation
+from gradprobe.parts.activation import Activation, AnyActivation, PlainActivation
 from gradprobe.parts.geometry import WeightLayer
 from gradprobe.parts.initialization import AnyInitialization, TorchInitialization
-from gradprobe.parts.model import SpecModel
+from gradprobe.parts.model import SpecModel, Whole
+from gradprobe.parts.text import TELL_PRINTABLE, TELL_STORABLE, Printable, Storable
 
 MAXIMUM_LAYERS: Final = 1000
-MAXIMUM_DIMENSION: Final = 2**31
+MAXIMUM_ELEMENTS: Final = 2**40
 
 
-def _sensible(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if not shape or any(not 1 <= size <= MAXIMUM_DIMENSION for size in shape):
-        raise ValueError("every dimension is at least 1")
+def _not_too_many(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if math.prod(shape) > MAXIMUM_ELEMENTS:
+        raise PydanticCustomError("too_many_elements", f"a tensor has at most {MAXIMUM_ELEMENTS} elements")
     return shape
 
 
+Dimension = Annotated[int, Field(ge=1, le=MAXIMUM_ELEMENTS), Whole]
 #: Of a tensor; a layer's weights have two dimensions or more, its output for one sample at least one.
-Shape = Annotated[tuple[int, ...], Field(max_length=8, strict=False), AfterValidator(_sensible)]
-LayerName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f,]+$")]
+Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=8, strict=False), AfterValidator(_not_too_many)]
+LayerName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f,]+$"), Printable]
+
+
+Line = Annotated[str, Field(max_length=200, json_schema_extra=TELL_PRINTABLE), Printable]
+Reason = Annotated[str, Field(max_length=500, json_schema_extra=TELL_STORABLE), Storable]
 
 
 class WatchedLayer(SpecModel):
@@ -41,7 +49,7 @@ class WatchedLayer(SpecModel):
     name: LayerName
     weight_shape: Shape
     output_shape: Shape
-    activation: AnyActivation | None = None
+    activation: Activation | None = None
     weight_variance: float = Field(default=0.0, ge=0.0)
     bias_variance: float = Field(default=0.0, ge=0.0)
     bias_mean: float = 0.0
@@ -54,12 +62,12 @@ class WatchedNetwork(SpecModel):
     """
 
     kind: Literal["watched"] = "watched"
-    module: Annotated[str, Field(max_length=200)] = ""
+    module: Line = ""
     measured: tuple[WatchedLayer, ...] = Field(min_length=1, max_length=MAXIMUM_LAYERS, strict=False)
     normalization: Literal["none", "batch", "layer", "rms"] = "none"
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    unknown: Annotated[str, Field(max_length=500)] | None = None
-    left_out: tuple[Annotated[str, Field(max_length=300)], ...] = Field(default=(), max_length=1000, strict=False)
+    unknown: Reason | None = None
+    left_out: tuple[Reason, ...] = Field(default=(), max_length=1000, strict=False)
 
     @property
     def layers(self) -> list[WeightLayer]:
@@ -135,7 +143,7 @@ class WatchedTraining(SpecModel):
 class WatchedOptimizer(SpecModel):
     """The optimizer's class, and its first learning rate."""
 
-    name: Annotated[str, Field(max_length=200)]
+    name: Line
     learning_rate: float = Field(ge=0.0)
 
 

@@ -1,6 +1,6 @@
 """The run's own numbers at each step of a watched loop: what it or its criterion told, and what the optimizer knows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +25,12 @@ class Told:
     def take(self, loss: Any, accuracy: Any) -> None:
         """What the loop said."""
         self.loss, self.accuracy = _kept(loss), _kept(accuracy)
+
+    def take_output(self, output: Any) -> None:
+        """A `loss` in a module's output, where Hugging Face's models leave it."""
+        loss = output.get("loss") if isinstance(output, Mapping) else None
+        if self.loss is None and isinstance(loss, Tensor) and loss.dim() == 0:
+            self.loss = loss.detach()
 
     def take_criterion(self, module: nn.Module, inputs: Sequence[Any], loss: Tensor) -> None:
         """What a loss module computed; of `nn.CrossEntropyLoss` of [B, classes] also the accuracy."""

@@ -181,6 +181,7 @@ class Watcher:
             self._begin(output)
         if self._following is None or self._taking is None:
             return
+        self.told.take_output(output)
         found = self._following.follow(output, self._on_backward)
         if found is not None:
             self._pass = found
@@ -231,12 +232,12 @@ class Watcher:
             return
         if not taking.collected:
             self._collect()  # the last layer took no part in this backward pass, so nothing told of its end
-        if taking.collected and self.described is None and self._pass is not None:
-            self._describe(self._pass)
         taking.note_clipping(1 if self._scaler is not None else 0)
 
     def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
         now = time.perf_counter()
+        if self._taking is not None and self._taking.collected and self.described is None and self._pass is not None:
+            self._describe(self._pass)
         if self._taking is not None and self._taking.finish():
             rate = float(optimizer.param_groups[0]["lr"])
             self._rows.append(Row(self.told.loss, self.told.accuracy, rate, now - self._ended_at))

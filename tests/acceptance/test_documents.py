@@ -71,6 +71,7 @@ def test_blocks_that_are_not_run_are_few_and_say_why() -> None:
     assert len(left_out) <= 30, f"more blocks than ever are not run: {left_out}"
 
 
+@pytest.mark.documents
 def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)

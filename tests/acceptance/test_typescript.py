@@ -11,6 +11,8 @@ import pytest
 from gradprobe import Client
 from gradprobe.embedded import Stack
 
+pytestmark = pytest.mark.documents
+
 HERE = Path(__file__).with_name("typescript")
 CONTRACT = Path(__file__).parents[2] / "openapi" / "openapi.json"
 #: What has a default may be left out of a request.

@@ -1,0 +1,1 @@
+"""`gradprobe.watch` as a callback of the trainers that people use: `lightning`, `transformers`."""
