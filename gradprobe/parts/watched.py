@@ -6,7 +6,7 @@ Written by `gradprobe.watch`, stored where an experiment has its spec, and read 
 import math
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from gradprobe.parts.activation import Activation, AnyActivation, PlainActivation
@@ -19,15 +19,9 @@ MAXIMUM_LAYERS: Final = 1000
 MAXIMUM_ELEMENTS: Final = 2**40
 
 
-def _not_too_many(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if math.prod(shape) > MAXIMUM_ELEMENTS:
-        raise PydanticCustomError("too_many_elements", f"a tensor has at most {MAXIMUM_ELEMENTS} elements")
-    return shape
-
-
 Dimension = Annotated[int, Field(ge=1, le=MAXIMUM_ELEMENTS), Whole]
 #: Of a tensor; a layer's weights have two dimensions or more, its output for one sample at least one.
-Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=8, strict=False), AfterValidator(_not_too_many)]
+Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=8, strict=False)]
 LayerName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f,]+$"), Printable]
 
 
@@ -68,6 +62,16 @@ class WatchedNetwork(SpecModel):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     unknown: Reason | None = None
     left_out: tuple[Reason, ...] = Field(default=(), max_length=1000, strict=False)
+
+    @field_validator("measured")
+    @classmethod
+    def _not_too_large(cls, measured: tuple[WatchedLayer, ...]) -> tuple[WatchedLayer, ...]:
+        # Of all of them: where a tuple's item is at fault, pydantic says as well that the tuple is too short.
+        for layer in measured:
+            if max(math.prod(layer.weight_shape), math.prod(layer.output_shape)) > MAXIMUM_ELEMENTS:
+                told = f"a tensor of {layer.name} has more than {MAXIMUM_ELEMENTS} elements"
+                raise PydanticCustomError("too_many_elements", "{told}", {"told": told})
+        return measured
 
     @property
     def layers(self) -> list[WeightLayer]:
