@@ -17,7 +17,7 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts pytest screenshots docs documents figures dashboard openapi \
+.PHONY: help demo up test check lint types contracts compiled pytest screenshots docs documents figures dashboard openapi \
   format faults chaos recovery test-compose fuzz bench bench-run bench-faults data clean integrations integrations-run
 
 help: ## Show this list
@@ -29,7 +29,10 @@ demo: $(VENV)/.embedded data ## Train sigmoid, ReLU and leaky ReLU side by side 
 up: $(VENV)/.embedded data ## Start the whole stack on this machine, at http://127.0.0.1:8000
 	@$(BIN)/gradprobe up
 
-test: check pytest ## Lint, types, import contracts, then all tests that need neither Docker nor a GPU
+# What needs the network, what needs a processor, and what is compiled once for all tests go on side by side.
+test: $(VENV)/.test ## Lint, types, import contracts, then all tests that need neither Docker nor a GPU
+	@$(MAKE) --no-print-directory --jobs=3 check compiled data $(VENV)/.browser
+	@$(MAKE) --no-print-directory pytest
 
 check: lint types contracts
 
@@ -46,12 +49,15 @@ contracts: $(VENV)/.test
 	@echo "== import contracts"
 	@$(BIN)/lint-imports --no-logo
 
+compiled: $(VENV)/.test
+	@$(BIN)/python -c 'from gradprobe.probe import warm_up; warm_up()'
+
 pytest: $(VENV)/.test $(VENV)/.browser data
 	@echo "== tests"
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults and not documents and not integrations and not large" $(ARGUMENTS)
 
 faults: $(VENV)/.test data ## Each fault by itself, on both databases: kill, pause, cut off, fill up (ten minutes)
-	@$(BIN)/python -m pytest tests/acceptance/faults $(ARGUMENTS)
+	@$(BIN)/python -m pytest tests/acceptance/faults tests/integration/service/test_runs.py $(ARGUMENTS)
 
 # The same seed gives the same faults in the same order, not at the same instant.
 chaos: $(VENV)/.test data ## 200 experiments under 104 random faults on each database, then the audit (half an hour)

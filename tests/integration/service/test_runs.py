@@ -180,6 +180,10 @@ def answers(url: str) -> bool:
         return False
 
 
+#: A third of a minute each: on PostgreSQL with `make faults`.
+@pytest.mark.parametrize(
+    "database_kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.faults)], indirect=True
+)
 def test_a_killed_server_loses_nothing_and_slows_nothing(
     service_settings: Settings, unused_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

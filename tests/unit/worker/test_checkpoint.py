@@ -180,8 +180,8 @@ def test_each_part_of_it_matters(part: str, name: str) -> None:
 
 def test_training_time_adds_up() -> None:
     spec = spec_of({})
-    first = Checkpoint.read(saved(spec, 20)).position.seconds
-    assert 0 < first < stopped_and_gone_on_with(spec, [20]).outcome.seconds
+    state = saved(spec, 20)
+    assert 0 < Checkpoint.read(state).position.seconds < run(spec, resume=state).outcome.seconds
 
 
 def test_it_is_small_where_the_network_is() -> None:
