@@ -28,6 +28,8 @@ _READ_GOAL: Final = Goal("ms, p99", "≤", 250.0, "ms")
 _NO_ERROR: Final = Goal("errors", "≤", 0.0, "")
 _SPEC: Final[dict[str, Any]] = {"dataset": {"name": "synthetic"}, "training": {"iterations": 2000}}
 _POST_EVERY: Final = 20
+#: Clients read, and watchers watch, one of so many that were posted last: most of them wait or run.
+_NEWEST: Final = 10
 
 
 @dataclass(slots=True)
@@ -97,7 +99,7 @@ async def _use(client: httpx.AsyncClient, found: Found, posted: list[str], numbe
             if answer is not None and answer.status_code == httpx.codes.ACCEPTED:
                 posted.append(answer.json()["id"])
         kind, path = asks[turn % len(asks)]
-        await _timed(found, kind, partial(client.get, path(posted[-1 - turn % min(len(posted), 10)])))
+        await _timed(found, kind, partial(client.get, path(posted[-1 - turn % min(len(posted), _NEWEST)])))
         turn += 1
         await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -113,7 +115,7 @@ async def _timed(found: Found, kind: str, send: Callable[[], Any]) -> httpx.Resp
 async def _watch(client: httpx.AsyncClient, found: Found, posted: list[str], number: int) -> None:
     """Watches one experiment after the other, each to its end."""
     while True:
-        identifier = posted[-1 - number % len(posted)]
+        identifier = posted[-1 - number % min(len(posted), _NEWEST)]
         try:
             async with client.stream("GET", f"/experiments/{identifier}/events", timeout=None) as answer:
                 if answer.is_error:

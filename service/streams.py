@@ -28,6 +28,8 @@ from service.rendering import json_bytes
 _logger = logging.getLogger(__name__)
 
 _NEVER_LOOKED = -1
+#: So many ends are told again without being read again: some tens of kilobytes each.
+_KEPT = 200
 #: How long a reader waits before it connects again.
 _RETRY_MILLISECONDS = 1000
 
@@ -96,6 +98,8 @@ class Streams:
         self._watchers: set[Watcher] = set()
         self._joined = anyio.Event()
         self._stopping = stopping
+        #: What was told of ended experiments, the one asked for longest ago first.
+        self._kept: dict[Question, Look] = {}
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -173,8 +177,18 @@ class Streams:
             if experiment_id not in versions:
                 found[question] = Look(known, version, over=True)
             elif versions[experiment_id] != version:
-                found[question] = self._read(experiment_id, known, wish)
+                found[question] = self._read_or_kept(experiment_id, known, wish, versions[experiment_id])
         return found
+
+    def _read_or_kept(self, experiment_id: str, known: Known, wish: Wish, version: int) -> Look:
+        """What an ended experiment has to tell stays the same, and all who come to it late are told it whole."""
+        place = experiment_id, known, wish, version
+        look = self._kept.pop(place, None) or self._read(experiment_id, known, wish)
+        if look.over and look.version == version:
+            self._kept[place] = look
+            if len(self._kept) > _KEPT:
+                del self._kept[next(iter(self._kept))]
+        return look
 
     def _read(self, experiment_id: str, known: Known, wish: Wish) -> Look:
         # One transaction an experiment, so that what is told together is of the same moment.

@@ -21,6 +21,8 @@ from gradprobe.settings import Settings
 from gradprobe.state import Status
 from gradprobe.store import leases
 from gradprobe.store.database import Database
+from gradprobe.store.experiments import Record
+from service.events import Known, news
 from tests.integration.service import measured
 from tests.integration.service.problem_shape import assert_problem
 from tests.integration.service.serving import environment_of, serving
@@ -180,6 +182,28 @@ def test_after_the_end_there_is_nothing_to_come_until_it_is_tried_again(
     client.post(f"/experiments/{experiment_id}/retry")
     with opened(client, experiment_id, **{"Last-Event-ID": told[-1].id}) as response:
         assert next(events(response)).json()["status"] == "queued"
+
+
+def test_those_who_come_after_the_end_are_told_what_was_read_once(
+    client: httpx.Client, database: Database, experiment_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A diagnosis and all series are read for the first of them; and again where anything has changed since."""
+    readings: list[str] = []
+
+    def read_and_counted(known: Known, record: Record, *arguments: Any) -> Iterator[Any]:
+        readings.append(record.id)
+        return news(known, record, *arguments)
+
+    monkeypatch.setattr("service.streams.news", read_and_counted)
+    trained(database, experiment_id)
+    first, second = (read(client, experiment_id) for _ in range(2))
+    assert [(event.event, event.data, event.id) for event in first] == [
+        (event.event, event.data, event.id) for event in second
+    ]
+    assert readings == [experiment_id]
+    client.patch(f"/experiments/{experiment_id}", json={"name": "another"})
+    assert read(client, experiment_id)[-1].json()["name"] == "another"
+    assert len(readings) == 2
 
 
 def test_another_attempt_is_told_from_the_start(client: httpx.Client, database: Database, experiment_id: str) -> None:
