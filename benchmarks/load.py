@@ -1,14 +1,15 @@
 """Clients that post and poll while others watch: the whole stack with a worker, `python -m benchmarks.load`.
 
 Fifty clients post experiments, read them, their series and lists, as fast as they are answered but for a pause of
-`_PAUSE_SECONDS`; two hundred event streams are open all the while. One process of everything, on this machine.
+`_PAUSE_SECONDS`; two hundred event streams are open all the while: half of them on one long training, the others each
+on every tenth of what is posted. One process of the service, two workers, on this machine.
 """
 
 import argparse
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,8 +29,10 @@ _READ_GOAL: Final = Goal("ms, p99", "≤", 250.0, "ms")
 _NO_ERROR: Final = Goal("errors", "≤", 0.0, "")
 _SPEC: Final[dict[str, Any]] = {"dataset": {"name": "synthetic"}, "training": {"iterations": 2000}}
 _POST_EVERY: Final = 20
-#: Clients read, and watchers watch, one of so many that were posted last: most of them wait or run.
+#: Clients read one of so many that were posted last.
 _NEWEST: Final = 10
+_LONG: Final[dict[str, Any]] = {"dataset": {"name": "synthetic"}, "training": {"iterations": 1_000_000}}
+_GROUPS: Final = 10
 
 
 @dataclass(slots=True)
@@ -56,7 +59,7 @@ def run(quick: bool, seconds: float = 300.0, clients: int = 50, watchers: int = 
         seconds, clients, watchers = 5.0, 5, 10
     with TemporaryDirectory(prefix="gradprobe-bench-", ignore_cleanup_errors=True) as directory:
         settings = Settings(data_directory=Path(directory), maximum_streams=max(500, watchers))
-        with Stack(settings) as stack:
+        with Stack(settings, workers=2) as stack:
             found = asyncio.run(_load(stack.url, seconds, clients, watchers))
     reads = [value for kind, values in found.times.items() if kind != "post" for value in values]
     rows = [_row(kind, values, found.errors.get(kind, 0), ()) for kind, values in sorted(found.times.items())]
@@ -67,7 +70,7 @@ def run(quick: bool, seconds: float = 300.0, clients: int = 50, watchers: int = 
         "connected again": found.reconnects,
         "runs seen to end": found.ended,
     }
-    title = f"{clients} clients for {seconds:g} s, {os.cpu_count()} cores, {watchers} event streams, one worker"
+    title = f"{clients} clients for {seconds:g} s, {os.cpu_count()} cores, {watchers} event streams, two workers"
     return Result("load", [Table(title, rows), Table("event streams", [Row("watchers", dict(streams))])])
 
 
@@ -75,8 +78,11 @@ async def _load(url: str, seconds: float, clients: int, watchers: int) -> Found:
     found, posted, until = Found(), [], time.monotonic() + seconds
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60.0, trust_env=False) as client:
+        long = (await client.post("/experiments", json=_LONG)).json()["id"]
         posted.append((await client.post("/experiments", json=_SPEC)).json()["id"])
-        watching = [asyncio.create_task(_watch(client, found, posted, number)) for number in range(watchers)]
+        watching = [
+            asyncio.create_task(_watch(client, found, _experiments(long, posted, number))) for number in range(watchers)
+        ]
         await asyncio.gather(*(_use(client, found, posted, number, until) for number in range(clients)))
         for task in watching:
             task.cancel()
@@ -112,10 +118,22 @@ async def _timed(found: Found, kind: str, send: Callable[[], Any]) -> httpx.Resp
     return answer
 
 
-async def _watch(client: httpx.AsyncClient, found: Found, posted: list[str], number: int) -> None:
-    """Watches one experiment after the other, each to its end."""
+async def _experiments(long: str, posted: list[str], number: int) -> AsyncIterator[str]:
+    """What a watcher watches: every other one the long training, the rest each tenth of what is posted."""
+    if number % 2 == 0:
+        while True:
+            yield long
+    place = number // 2 % _GROUPS
     while True:
-        identifier = posted[-1 - number % min(len(posted), _NEWEST)]
+        while place >= len(posted):
+            await asyncio.sleep(0.1)
+        yield posted[place]
+        place += _GROUPS
+
+
+async def _watch(client: httpx.AsyncClient, found: Found, wanted: AsyncIterator[str]) -> None:
+    """Watches one experiment after the other, each to its end."""
+    async for identifier in wanted:
         try:
             async with client.stream("GET", f"/experiments/{identifier}/events", timeout=None) as answer:
                 if answer.is_error:
