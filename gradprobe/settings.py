@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     liveness_file: OptionalPath = Field(
         default=None, description="Touched by a worker's reconciler at every round; its age shows that it lives."
     )
+    niceness: int = Field(
+        default=0, ge=0, le=19, description="By how much training yields to other processes; `gradprobe up` sets 10."
+    )
     threads: int = Field(default=0, ge=0, le=1024, description="Threads per worker; 0: chosen by the net's size.")
     cache_mebibytes: int = Field(
         default=128, ge=0, le=65536, description="What a process of the service keeps of ended experiments; 0: nothing."

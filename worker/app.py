@@ -86,6 +86,7 @@ def _warm_up(**_: Any) -> None:
     _log()  # Celery may have asked before this file was there to hear it
     if settings.telemetry:
         telemetry.start("worker")
+    os.nice(settings.niceness)
     executor = _executor()
     executor.warm_up()
     signal.signal(signal.SIGUSR2, lambda *_: executor.stopping.set())

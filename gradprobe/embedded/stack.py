@@ -223,6 +223,8 @@ class Stack:
         here = str(Path(gradprobe.__file__).parents[1])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, environment.get("PYTHONPATH"))))
         environment["PYTHONUNBUFFERED"] = "1"
+        if "niceness" not in self.settings.model_fields_set:
+            environment["GRADPROBE_NICENESS"] = "10"  # whoever looks at it on this machine comes first
         if "log_format" not in self.settings.model_fields_set:
             environment["GRADPROBE_LOG_FORMAT"] = "console"  # whoever runs it on a desk reads these files
         return environment
