@@ -9,27 +9,26 @@ from gradprobe import telemetry
 from gradprobe.errors import CreatedResourceGone, ExperimentNotFound, RemediesNotFound, SweepNotFound
 from gradprobe.identifiers import new_experiment_id
 from gradprobe.settings import Settings
-from gradprobe.spec import Spec
 from gradprobe.store import admission, experiments, idempotency, runs, sweeps
 from gradprobe.store.admission import Room
 from gradprobe.store.experiments import Member, Record
 from gradprobe.store.idempotency import Repetition
 from gradprobe.store.sweeps import Group, Kind
-from gradprobe.subject import WatchedSpec
+from gradprobe.subject import AnySpec, WatchedSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is to be trained, for whom, on which request."""
+    """What is to be trained, or the loop that is about to report; for whom, on which request."""
 
-    spec: Spec
+    spec: AnySpec
     owner: str | None
     request_id: str
     repetition: Repetition | None
 
 
 def submit(connection: Connection, submission: Submission, settings: Settings) -> tuple[Record, bool]:
-    """Queue an experiment, or find the one that the same request queued before; and whether it is new.
+    """Queue an experiment or store a run, or find the one that the same request made before; and whether it is new.
 
     Raises:
         IdempotencyKeyReused, CreatedResourceGone: of the key that the request brought.
@@ -41,38 +40,16 @@ def submit(connection: Connection, submission: Submission, settings: Settings) -
         if known is not None:
             return _made_before(connection, known), False
     admission.require_room(connection, submission.owner, _room(settings))
-    record = experiments.create(
-        connection, submission.spec, settings.maximum_attempts, submission.request_id, submission.owner, identifier
-    )
+    record = _create(connection, submission, settings, identifier)
     experiments.note_trace(connection, [identifier], telemetry.traceparent())
     return record, True
 
 
-@dataclass(frozen=True, slots=True)
-class RunSubmission:
-    """A loop that is about to report, for whom, on which request."""
-
-    spec: WatchedSpec
-    owner: str | None
-    request_id: str
-    repetition: Repetition | None
-
-
-def begin_run(connection: Connection, submission: RunSubmission, settings: Settings) -> tuple[Record, bool]:
-    """Store a run, or find the one that the same request began before; and whether it is new.
-
-    Raises:
-        IdempotencyKeyReused, CreatedResourceGone: of the key that the request brought.
-        TooManyExperiments, QueueFull: there is no room.
-    """
-    identifier = new_experiment_id()
-    if submission.repetition is not None:
-        known = idempotency.remember(connection, submission.repetition, identifier)
-        if known is not None:
-            return _made_before(connection, known), False
-    admission.require_room(connection, submission.owner, _room(settings))
-    seconds, request_id = settings.run_silence_seconds, submission.request_id
-    return runs.create(connection, submission.spec, seconds, identifier, request_id, submission.owner), True
+def _create(connection: Connection, submission: Submission, settings: Settings, identifier: str) -> Record:
+    spec, request_id, owner = submission.spec, submission.request_id, submission.owner
+    if isinstance(spec, WatchedSpec):
+        return runs.create(connection, spec, settings.run_silence_seconds, identifier, request_id, owner)
+    return experiments.create(connection, spec, settings.maximum_attempts, request_id, owner, identifier)
 
 
 @dataclass(frozen=True, slots=True)

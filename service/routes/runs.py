@@ -26,7 +26,7 @@ from service.dependencies import ExperimentId, PrincipalDependency, RequestId, S
 from service.parsing import Route
 from service.problems import documented
 from service.rendering import ACCEPTED, CHANGED, accepted, cache_headers, experiment_document, json_response
-from service.submission import RunSubmission, begin_run
+from service.submission import Submission, submit
 
 router = APIRouter(prefix="/runs", route_class=Route, tags=["runs"])
 
@@ -55,9 +55,9 @@ def create_run(
     repetition: RepetitionDependency,
 ) -> Response:
     """Begin a run: what is known of the loop. It is read where experiments are, under `/experiments/{id}`."""
-    submission = RunSubmission(spec, principal.owner, request_id, repetition)
+    submission = Submission(spec, principal.owner, request_id, repetition)
     with service.database.write() as connection:
-        record, is_new = begin_run(connection, submission, service.settings)
+        record, is_new = submit(connection, submission, service.settings)
     return accepted(record, HTTPStatus.CREATED, {} if is_new else {"Idempotency-Replayed": "true"})
 
 
