@@ -23,7 +23,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from gradprobe import logs, telemetry
+from gradprobe import guard, logs, telemetry
 from gradprobe.queue import TRAIN, celery_app
 from gradprobe.settings import Settings
 from gradprobe.store.database import Database
@@ -83,6 +83,10 @@ def _let_children_speak_it(**_: Any) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _warm_up(**_: Any) -> None:
+    # A parent that is killed closes the child's pipe, which only an idle child reads: one that trains would go on
+    # beside its successor, one that starts would first load torch. SIGUSR2 ends the latter and asks the former, as
+    # an orderly stop does, to give its experiment back.
+    guard.signal_when_parent_ends(signal.SIGUSR2)
     _log()  # Celery may have asked before this file was there to hear it
     if settings.telemetry:
         telemetry.start("worker")

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import psutil
 
+from gradprobe import guard
 from gradprobe.embedded.errors import ChildDied
 
-_GUARD = Path(__file__).with_name("guard.py")
+_GUARD = Path(guard.__file__)
 _TAIL = 15  # lines of a log that a report shows
 _KILLED_WITHIN_SECONDS = 5.0
 

@@ -12,6 +12,7 @@ from gradprobe import Client
 from gradprobe.embedded import Stack
 from gradprobe.embedded.broker import free_port
 from tests.acceptance.conftest import SYNTHETIC, make_settings, pool_children, running_past, until
+from tests.processes import ended, eventually
 
 LONG = {"dataset": "synthetic", "training": {"iterations": 3000}}
 
@@ -25,9 +26,8 @@ def test_a_killed_worker_child_is_replaced(stack: Stack, client: Client) -> None
     running_past(client, posted.id, 100)
     for process in pool_children(stack):
         process.kill()
-    ended = client.wait(posted.id, timeout=120)
-    assert ended.status == "succeeded"
-    assert ended.attempt == 2
+    done = client.wait(posted.id, timeout=120)
+    assert (done.status, done.attempt) == ("succeeded", 2)
     assert_complete(client, posted.id, 3000)
 
 
@@ -43,8 +43,24 @@ def test_a_worker_paused_past_its_lease_does_no_harm(tmp_path: Path, mnist_direc
             until(lambda: client.get(posted.id).progress.iteration > 50, 60, "its progress")
         finally:
             paused.resume()
-        ended = client.wait(posted.id, timeout=120)
-        assert (ended.status, ended.attempt) == ("succeeded", 2)
+        done = client.wait(posted.id, timeout=120)
+        assert (done.status, done.attempt) == ("succeeded", 2)
+        assert_complete(client, posted.id, 3000)
+
+
+def test_what_a_killed_parent_leaves_gives_its_experiment_back(tmp_path: Path, mnist_directory: Path) -> None:
+    with Stack(make_settings(tmp_path, mnist_directory), workers=2) as stack, Client(stack.url) as client:
+        posted = client.create(LONG)
+        first = running_past(client, posted.id, 100)
+        assert first.provenance is not None
+        child = psutil.Process(int(first.provenance.worker.rsplit(":", 1)[1]))
+        parent = child.parent()
+        assert parent is not None
+        assert "celery" in " ".join(parent.cmdline())
+        parent.kill()
+        eventually(lambda: ended(child))
+        done = client.wait(posted.id, timeout=120)
+        assert (done.status, done.attempt) == ("succeeded", 2)
         assert_complete(client, posted.id, 3000)
 
 
