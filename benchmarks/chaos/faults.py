@@ -60,6 +60,16 @@ def kill_worker(system: System, chance: Random) -> None:
     kill_and_start(chance.choice(system.workers))
 
 
+def kill_worker_parent(system: System, chance: Random) -> None:
+    """SIGKILL to a worker's parent process alone: what it leaves has some seconds to give back what it trains."""
+    worker = chance.choice(system.workers)
+    for process in tree(worker.pid)[:1]:
+        process.kill()
+    wait(chance.uniform(0.0, 4.0))
+    worker.stop()
+    worker.start()
+
+
 def stop_worker(system: System, chance: Random) -> None:
     """SIGTERM to a worker, as in a rolling restart."""
     worker = chance.choice(system.workers)
@@ -194,6 +204,7 @@ def skew_clock(system: System, chance: Random) -> None:
 FAULTS: Sequence[Fault] = (
     Fault("worker's pool child killed", kill_pool_child),
     Fault("worker killed, whole tree", kill_worker),
+    Fault("worker's parent killed alone", kill_worker_parent),
     Fault("worker stopped by SIGTERM", stop_worker),
     Fault("training paused beyond its lease", pause_trainer),
     Fault("worker paused beyond its lease", pause_worker),
