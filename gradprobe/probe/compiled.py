@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint32]
 Doubles = npt.NDArray[np.float64]
 Pointers = npt.NDArray[np.int64]
+Bins = npt.NDArray[np.uint16]
 Scalar = Any  # a machine number of the compiled code
 
 #: Sums run in float64. They may be reordered, which lets the compiler use vector registers; that there is no NaN may

@@ -117,9 +117,15 @@ class Following:
     ) -> tuple[list[Tensor], list[Tensor]]:
         outputs: list[Tensor] = []
         inputs: list[Tensor] = []
+        alike = True
         for layer, plan, place in zip(self.layers, self._plans, route.activations, strict=True):
-            if layer.activation is not None and place >= 0:
-                h, z = layer.activation.values(nodes[place])
+            activation = layer.activation
+            if activation is not None and place >= 0:
+                if activation.holds_output:
+                    h = z = getattr(nodes[place], activation.attribute)
+                else:
+                    h, z = activation.values(nodes[place])
+                    alike = False
             elif plan.source == "root" and plan.root < len(roots):
                 h = z = roots[plan.root].detach()
             else:
@@ -130,7 +136,7 @@ class Following:
                 z = h if same else z.reshape(-1, z.shape[-1])
             outputs.append(h)
             inputs.append(z)
-        return outputs, inputs
+        return outputs, outputs if alike else inputs
 
 
 def _described(module: nn.Module, found: Survey) -> tuple[WatchedNetwork, WatchedInputs]:

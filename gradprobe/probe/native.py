@@ -7,10 +7,9 @@ less than copying them aside for later. Every function here has a slow twin in `
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from gradprobe.probe import kernels
-from gradprobe.probe.compiled import Bits, Doubles, Floats, Pointers, Scalar, bits_at, compiled, floats_at
+from gradprobe.probe.compiled import Bins, Bits, Doubles, Floats, Pointers, Scalar, bits_at, compiled, floats_at
 
 #: How an activation's saturation is told from its output h or input z: `gradprobe.probe.saturation`. WITHIN: z is below
 #: the first threshold, or between the second and the third.
@@ -26,9 +25,9 @@ def measure(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not objects
     counting: bool,
     table: Bits,
     scratch: Floats,
-    bins: npt.NDArray[np.uint16],
+    bins: Bins,
     counts: Bits,
-    lengths: npt.NDArray[np.uint16],
+    lengths: Bins,
 ) -> int:
     """Distribution, and histogram where `counting`, of float32 tensors at these addresses, each times `scale`.
 
@@ -175,8 +174,8 @@ def _saturated_of_finite(rule: int, thresholds: Floats, h: Floats, z: Floats) ->
 def activations(
     outputs: Pointers,
     inputs: Pointers,
-    shape: npt.NDArray[np.int64],
-    rules: npt.NDArray[np.int64],
+    shape: Pointers,
+    rules: Pointers,
     thresholds: Floats,
     out: Doubles,
 ) -> None:
@@ -213,3 +212,85 @@ def _alive(h: Floats, batch: int, units: int, positions: int, unit: int) -> bool
             if h[(sample * units + unit) * positions + position] != 0:
                 return True
     return False
+
+
+@compiled
+def collect(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not objects
+    row: int,
+    counted: int,
+    counting: bool,
+    gradient_scale: float,
+    delta_scale: float,
+    weights_known: bool,
+    used: tuple[int, int],
+    inputs: Pointers,
+    gradients: Pointers,
+    gradient_sizes: Pointers,
+    deltas: Pointers,
+    delta_sizes: Pointers,
+    outputs: Pointers,
+    shapes: Pointers,
+    rules: Pointers,
+    thresholds: Floats,
+    weights: Pointers,
+    weight_sizes: Pointers,
+    before: Floats,
+    known: Doubles,
+    gradient_statistics: Doubles,
+    delta_statistics: Doubles,
+    activation_statistics: Doubles,
+    weight_statistics: Doubles,
+    norms: Doubles,
+    table: Bits,
+    scratch: Floats,
+    gradient_bins: Bins,
+    gradient_counts: Bits,
+    gradient_lengths: Bins,
+    delta_bins: Bins,
+    delta_counts: Bits,
+    delta_lengths: Bins,
+) -> tuple[int, int]:
+    """All of one step in one call: crossing from Python costs as much as a small net's numbers.
+
+    Args:
+        row: where the step's statistics go; the last row is nobody's, and only gradients and δ are written there.
+        counted: where the lengths of its histograms go, where `counting`.
+        used: how much of the histograms' arrays is, of gradients and of δ.
+        weights_known: whether `known` and `before` hold these weights already, from `advance`.
+        gradients, gradient_sizes: of all parameters [P], the layers' weights first.
+        inputs, deltas, outputs, weights: addresses [L]; the others as in the functions that are called.
+        *_statistics: [R, statistics, L], or [0, …] of what is not wanted. norms: [R].
+
+    Returns:
+        `used` afterwards.
+    """
+    layers = shapes.shape[0]
+    of_gradients, of_deltas = used
+    if gradient_statistics.shape[0]:
+        of_gradients += measure(
+            gradients[:layers], gradient_sizes[:layers], gradient_scale, gradient_statistics[row], counting, table,
+            scratch, gradient_bins[of_gradients:], gradient_counts[of_gradients:], gradient_lengths[counted],
+        )  # fmt: skip
+    if delta_statistics.shape[0]:
+        of_deltas += measure(
+            deltas, delta_sizes, delta_scale, delta_statistics[row], counting, table,
+            scratch, delta_bins[of_deltas:], delta_counts[of_deltas:], delta_lengths[counted],
+        )  # fmt: skip
+    if row == norms.shape[0] - 1:
+        return of_gradients, of_deltas
+    if gradient_statistics.shape[0] and gradient_scale == 1.0:
+        norms[row] = global_norm(gradient_statistics[row], gradients, gradient_sizes)
+    else:
+        norms[row] = global_norm(known[:, :0], gradients, gradient_sizes) * gradient_scale
+    if activation_statistics.shape[0]:
+        activations(outputs, inputs, shapes, rules, thresholds, activation_statistics[row])
+    if weight_statistics.shape[0]:
+        if weights_known:
+            weight_statistics[row, :7] = known
+        else:
+            measure(
+                weights, weight_sizes, 1.0, weight_statistics[row], False, table,
+                scratch, gradient_bins, gradient_counts, gradient_lengths[0],
+            )  # fmt: skip
+            keep(weights, weight_sizes, before)
+    return of_gradients, of_deltas

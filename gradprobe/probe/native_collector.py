@@ -6,6 +6,7 @@ the weights for the update ratio.
 
 from collections.abc import Sequence
 from math import log1p
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from gradprobe.statistics import STATISTICS
 from gradprobe.statistics import Tensor as TensorName
 
 _MAXIMUM_ROWS = 256
-_NOTHING_KNOWN = np.empty((7, 0), np.float64)
+_NOT_WANTED = np.empty((0, 0, 0), np.float64)
 _BYTES_PER_COUNT = 6  # a uint16 bin and a uint32 count
 
 
@@ -43,15 +44,23 @@ class Addresses:
         """
         if self._lasting is tensors:
             if self._copies:
-                torch._foreach_copy_(self._copies, self._sources)
+                _copy_again(self._copies, self._sources)
             return
-        self._sources = [tensor for tensor in tensors if not _readable(tensor)]
+        # Written out, not called: this is asked of every tensor at every step of somebody's loop.
+        self._sources = [
+            tensor for tensor in tensors if tensor.dtype is not torch.float32 or not tensor.is_contiguous()
+        ]
         self._alive = tensors
         if self._sources:
             self._alive = [tensor if _readable(tensor) else _as_readable(tensor) for tensor in tensors]
             self._copies = [now for now, tensor in zip(self._alive, tensors, strict=True) if now is not tensor]
         self._lasting = tensors if lasting else None
         self.of[:] = [tensor.data_ptr() for tensor in self._alive]
+
+
+@torch.no_grad()
+def _copy_again(copies: list[Tensor], sources: list[Tensor]) -> None:
+    torch._foreach_copy_(copies, sources)
 
 
 def _readable(tensor: Tensor) -> bool:
@@ -65,6 +74,10 @@ def _as_readable(tensor: Tensor) -> Tensor:
 
 def _sizes(tensors: Sequence[Tensor]) -> list[int]:
     return [tensor.numel() for tensor in tensors]
+
+
+def _start(counts: "SparseCounts | None") -> int:
+    return counts.used if counts is not None else 0
 
 
 class SparseCounts:
@@ -132,7 +145,8 @@ class NativeCollector:
         self._steps: list[int] = []
         self._counted_steps: list[int] = []
         self._row = -1
-        self._used_before: dict[TensorName, int] = {}
+        self._used_before = 0, 0
+        self._arrays = self._bound()
 
     def _allocate(self, layers: int, recording: Recording) -> None:
         kinds: list[TensorName] = [*self._wanted, "clipped_weight_gradients"]
@@ -149,6 +163,21 @@ class NativeCollector:
             kind: SparseCounts(sizes[kind], self._rows, memory // 4) for kind in self._wanted if kind in sizes
         }
         self._no_counts = SparseCounts(self._deltas.sizes, 1, 0)
+        self._counts_of_gradients = self._counts.get("weight_gradients")
+        self._counts_of_deltas = self._counts.get("output_gradients")
+
+    def _bound(self) -> tuple[npt.NDArray[Any], ...]:
+        """The arrays that `native.collect` is given at every step, in its order."""
+        kinds: tuple[TensorName, ...] = ("weight_gradients", "output_gradients", "activations", "weights")
+        statistics = [self._out[kind] if kind in self._wanted else _NOT_WANTED for kind in kinds]
+        counts = [self._counts_of_gradients or self._no_counts, self._counts_of_deltas or self._no_counts]
+        return (
+            self._gradients.of, self._gradients.sizes, self._deltas.of, self._deltas.sizes,
+            self._outputs.of, self._shapes, self._rules, self._thresholds,
+            self._weights.of, self._weights.sizes, self._before, self._known,
+            *statistics, self._gradient_norm, self._table, self._scratch,
+            *(array for kind in counts for array in (kind.bins, kind.counts, kind.lengths)),
+        )  # fmt: skip
 
     @property
     def full(self) -> bool:
@@ -168,13 +197,13 @@ class NativeCollector:
             self._shapes = np.array([_batch_units_positions(tensor) for tensor in captured.outputs], np.int64)
         self._gradients.sizes[:] = _sizes(captured.gradients)
         self._weight_gradients.sizes[:] = self._gradients.sizes[: len(self._weight_gradients.sizes)]
+        self._arrays = self._bound()
 
     def withdraw(self) -> None:
         """Take the last step back: more of its gradient has come, and it will be collected anew."""
         if self._counted_steps and self._counted_steps[-1] == self._step:
             self._counted_steps.pop()
-            for kind, used in self._used_before.items():
-                self._counts[kind].used = used
+            self._set_used(self._used_before)
         if self._steps and self._steps[-1] == self._step:
             self._steps.pop()
 
@@ -184,76 +213,60 @@ class NativeCollector:
 
     def collect(self, moment: Moment, captured: Captured, weights: Sequence[Tensor]) -> None:
         """Reduce one step's gradients, δ, activations and weights."""
-        self._used_before = {kind: sparse.used for kind, sparse in self._counts.items()}
         self._row = len(self._steps) if moment.statistics else self._rows
         self._step, self._trusted = moment.step, captured.trusted
-        lasting = captured.lasting
-        self._gradients.set(captured.gradients, lasting)
-        self._weight_gradients.of[:] = self._gradients.of[: len(self._weight_gradients.of)]
-        if "weight_gradients" in self._wanted:
-            self._measure("weight_gradients", self._weight_gradients, captured.gradient_scale, moment.counts)
-        if "output_gradients" in self._wanted:
-            self._deltas.set(captured.deltas, lasting)
-            self._measure("output_gradients", self._deltas, captured.delta_scale, moment.counts)
+        self._point(captured)
+        self._used_before = _start(self._counts_of_gradients), _start(self._counts_of_deltas)
+        used = native.collect(
+            self._row,
+            len(self._counted_steps) if moment.counts else 0,
+            moment.counts,
+            captured.gradient_scale,
+            captured.delta_scale,
+            self._known_step == self._step,
+            self._used_before,
+            self._outputs.of if captured.inputs is captured.outputs else self._inputs.of,
+            *self._arrays,
+        )
+        self._set_used(used)
         if moment.statistics:
-            known = self._out["weight_gradients"][self._row] if "weight_gradients" in self._wanted else _NOTHING_KNOWN
-            if captured.gradient_scale != 1.0:
-                known = _NOTHING_KNOWN
-            norm = native.global_norm(known, self._gradients.of, self._gradients.sizes)
-            self._gradient_norm[self._row] = norm * captured.gradient_scale
-            self._measure_activations(captured)
-            self._measure_weights()
             self._steps.append(moment.step)
         if moment.counts:
             self._counted_steps.append(moment.step)
 
-    def _measure(self, kind: TensorName, addresses: Addresses, scale: float, counting: bool) -> None:
-        counting = counting and kind in self._counts
-        sparse = self._counts[kind] if counting else self._no_counts
-        used, row = sparse.used, len(self._counted_steps) if counting else 0
-        sparse.used += native.measure(
-            addresses.of,
-            addresses.sizes,
-            scale,
-            self._out[kind][self._row],
-            counting,
-            self._table,
-            self._scratch,
-            sparse.bins[used:],
-            sparse.counts[used:],
-            sparse.lengths[row],
-        )
-
-    def _measure_activations(self, captured: Captured) -> None:
+    def _point(self, captured: Captured) -> None:
+        lasting = captured.lasting
+        self._gradients.set(captured.gradients, lasting)
+        if self._counts_of_deltas is not None:
+            self._deltas.set(captured.deltas, lasting)
         if "activations" in self._wanted:
-            self._outputs.set(captured.outputs, captured.lasting)
-            inputs = self._outputs
+            self._outputs.set(captured.outputs, lasting)
             if captured.inputs is not captured.outputs:
-                inputs = self._inputs
-                inputs.set(captured.inputs, captured.lasting)
-            native.activations(
-                self._outputs.of,
-                inputs.of,
-                self._shapes,
-                self._rules,
-                self._thresholds,
-                self._out["activations"][self._row],
-            )
+                self._inputs.set(captured.inputs, lasting)
 
-    def _measure_weights(self) -> None:
-        if "weights" not in self._wanted:
-            return
-        if self._known_step == self._step:
-            self._out["weights"][self._row, :7] = self._known
-            return
-        self._measure("weights", self._weights, 1.0, False)
-        native.keep(self._weights.of, self._weights.sizes, self._before)
+    def _set_used(self, used: tuple[int, int]) -> None:
+        if self._counts_of_gradients is not None:
+            self._counts_of_gradients.used = used[0]
+        if self._counts_of_deltas is not None:
+            self._counts_of_deltas.used = used[1]
 
     def collect_clipped(self, gradients: Sequence[Tensor]) -> None:
         """Reduce the gradients that clipping left."""
         self._clipped = True
         self._weight_gradients.set(gradients)
-        self._measure("clipped_weight_gradients", self._weight_gradients, 1.0, False)
+        nothing = self._no_counts
+        native.measure(
+            self._weight_gradients.of,
+            self._weight_gradients.sizes,
+            1.0,
+            self._out["clipped_weight_gradients"][self._row],
+            False,
+            self._table,
+            self._scratch,
+            nothing.bins,
+            nothing.counts,
+            nothing.lengths[0],
+        )
 
     def collect_update(self, weights: Sequence[Tensor]) -> None:
         """The update ratio, from the weights after the optimizer's step, with which a trusted next step begins."""

@@ -74,6 +74,7 @@ class RingCollector:
     def distrust(self) -> None:
         """Weights are copied at every step, whoever changed them."""
 
+    @torch.no_grad()
     def collect(self, moment: Moment, captured: Captured, weights: Sequence[Tensor]) -> None:
         """Copy one step's tensors, one fused call a kind."""
         row, rings = len(self._moments), self._rings
@@ -90,12 +91,14 @@ class RingCollector:
         self._gradient_scales.append(captured.gradient_scale)
         self._moments.append(moment)
 
+    @torch.no_grad()
     def collect_clipped(self, gradients: Sequence[Tensor]) -> None:
         """Copy the gradients that clipping left."""
         if self._clipped is None:
             self._clipped = Ring(_shapes(gradients), self._rings.rows, gradients[0].device)
         self._clipped.write(len(self._moments) - 1, gradients)
 
+    @torch.no_grad()
     def collect_update(self, weights: Sequence[Tensor]) -> None:
         """Copy the weights after the optimizer's step."""
         if self._rings.updated is not None:

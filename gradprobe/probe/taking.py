@@ -51,17 +51,18 @@ class Taking:
         Raises:
             UnsupportedModule: for tensors of another size on a device that can't take them.
         """
-        deltas = [given[0] if given is not None else None for given in found.deltas]
-        rows = next((len(delta) for delta in reversed(deltas) if delta is not None), 0)
+        nothing = self._nothing
+        deltas = [nothing if given is None or given[0] is None else given[0] for given in found.deltas]
+        rows = next((len(delta) for delta in reversed(deltas) if delta is not nothing), 0)
         if not rows or self.moment is None:
             return
-        gradients = [self._usable(parameter.grad) for parameter in self._gradients_of]
+        gradients = self._gradients()
         captured = Captured(
-            gradients=gradients,
-            deltas=[self._nothing if delta is None else delta for delta in deltas],
-            outputs=found.outputs,
-            inputs=found.inputs,
-            delta_scale=rows / scale,
+            gradients,
+            deltas,
+            found.outputs,
+            found.inputs,
+            rows / scale,
             trusted=True,
             gradient_scale=1.0 / scale,
         )
@@ -70,8 +71,7 @@ class Taking:
             collector.withdraw()
         if [weight._version for weight in self._weights] != self._weight_versions:
             collector.distrust()
-        with torch.no_grad():
-            collector.collect(self.moment, captured, self._weights)
+        collector.collect(self.moment, captured, self._weights)
         self.collected = True
         self._gradient_version = gradients[0]._version
 
@@ -86,15 +86,13 @@ class Taking:
         self._clips |= gradient is not None and gradient._version - self._gradient_version > harmless_changes
         if self._clips:
             weights = self._gradients_of[: len(self._weights)]
-            with torch.no_grad():
-                self._collector.collect_clipped([self._usable(weight.grad) for weight in weights])
+            self._collector.collect_clipped([self._usable(weight.grad) for weight in weights])
 
     def finish(self) -> bool:
         """After the update; whether this step's statistics were recorded."""
         recorded = False
         if self.collected and self._collector is not None and self.moment is not None:
-            with torch.no_grad():
-                self._collector.collect_update(self._weights)
+            self._collector.collect_update(self._weights)
             self._weight_versions = [weight._version for weight in self._weights]
             recorded = self.moment.statistics
         self.moment, self.collected = None, False
@@ -103,6 +101,14 @@ class Taking:
     def drain(self) -> Measured:
         """Everything of whole steps since the last drain; nothing while a step is under way."""
         return NOTHING if self._collector is None or self.collected else self._collector.drain()
+
+    def _gradients(self) -> list[Tensor]:
+        gradients = [parameter.grad for parameter in self._gradients_of]
+        # Written out, not called, for the usual case: this is asked at every step of somebody's loop.
+        return [
+            gradient if gradient is not None and gradient.layout is torch.strided else self._usable(gradient)
+            for gradient in gradients
+        ]
 
     def _usable(self, gradient: Tensor | None) -> Tensor:
         if gradient is None:
@@ -113,8 +119,7 @@ class Taking:
         return values
 
     def _fitting(self, captured: Captured) -> Collector:
-        kinds = captured.deltas, captured.outputs, captured.gradients
-        sizes = [tensor.numel() for kind in kinds for tensor in kind]
+        sizes = [tensor.numel() for tensor in (*captured.deltas, *captured.outputs, *captured.gradients)]
         if self._collector is None:
             self._collector = self._choose(captured)
         elif sizes != self._sizes:

@@ -28,6 +28,8 @@ class Told:
 
     def take_output(self, output: Any) -> None:
         """A `loss` in a module's output, where Hugging Face's models leave it."""
+        if isinstance(output, Tensor):  # the usual case, and quicker told than that it is no mapping
+            return
         loss = output.get("loss") if isinstance(output, Mapping) else None
         if self.loss is None and isinstance(loss, Tensor) and loss.dim() == 0:
             self.loss = loss.detach()
