@@ -1,8 +1,9 @@
 """Clients that post and poll while others watch: the whole stack with a worker, `python -m benchmarks.load`.
 
-Fifty clients post experiments, read them, their series and lists, as fast as they are answered but for a pause of
-`_PAUSE_SECONDS`; two hundred event streams are open all the while: half of them on one long training, the others each
-on every tenth of what is posted. One process of the service, two workers, on this machine.
+Two hundred event streams are opened: half of them on one long training, the others each on every tenth of what is
+posted. Then fifty clients, one after the other within a second, post experiments, read them, their series and lists,
+as fast as they are answered but for a pause of `_PAUSE_SECONDS`; streams whose experiment ends go on to the next one
+all the while. One process of the service, two workers, on this machine.
 """
 
 import argparse
@@ -44,6 +45,8 @@ class Found:
     events: int = 0
     reconnects: int = 0
     ended: int = 0
+    open: int = 0
+    opening_seconds: float = 0.0
 
     def note(self, kind: str, began: float, answer: httpx.Response | None) -> None:
         """One request."""
@@ -66,6 +69,7 @@ def run(quick: bool, seconds: float = 300.0, clients: int = 50, watchers: int = 
     rows.append(_row("all reads", reads, sum(found.errors.values()), (_READ_GOAL, _NO_ERROR)))
     streams = {
         "open": watchers,
+        "seconds to open them": found.opening_seconds,
         "events": found.events,
         "connected again": found.reconnects,
         "runs seen to end": found.ended,
@@ -75,23 +79,34 @@ def run(quick: bool, seconds: float = 300.0, clients: int = 50, watchers: int = 
 
 
 async def _load(url: str, seconds: float, clients: int, watchers: int) -> Found:
-    found, posted, until = Found(), [], time.monotonic() + seconds
+    found, posted = Found(), []
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60.0, trust_env=False) as client:
         long = (await client.post("/experiments", json=_LONG)).json()["id"]
-        posted.append((await client.post("/experiments", json=_SPEC)).json()["id"])
+        for _ in range(_GROUPS):
+            posted.append((await client.post("/experiments", json=_SPEC)).json()["id"])
+        began = time.monotonic()
         watching = [
             asyncio.create_task(_watch(client, found, _experiments(long, posted, number))) for number in range(watchers)
         ]
-        await asyncio.gather(*(_use(client, found, posted, number, until) for number in range(clients)))
+        while found.open < watchers:
+            await asyncio.sleep(0.01)
+        found.opening_seconds = time.monotonic() - began
+        until = time.monotonic() + seconds
+        await asyncio.gather(
+            *(_use(client, found, posted, number, until, number / clients) for number in range(clients))
+        )
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
     return found
 
 
-async def _use(client: httpx.AsyncClient, found: Found, posted: list[str], number: int, until: float) -> None:
+async def _use(
+    client: httpx.AsyncClient, found: Found, posted: list[str], number: int, until: float, later: float
+) -> None:
     """One client: posts now and then, and reads what it and the others posted."""
+    await asyncio.sleep(later * _PAUSE_SECONDS)  # fifty people don't press a key at the same instant
     asks: list[tuple[str, Callable[[str], str]]] = [
         ("one", lambda identifier: f"/experiments/{identifier}"),
         ("gradients", lambda identifier: f"/experiments/{identifier}/gradients?statistics=mean_abs&max_points=500"),
@@ -133,9 +148,12 @@ async def _experiments(long: str, posted: list[str], number: int) -> AsyncIterat
 
 async def _watch(client: httpx.AsyncClient, found: Found, wanted: AsyncIterator[str]) -> None:
     """Watches one experiment after the other, each to its end."""
+    first = True
     async for identifier in wanted:
         try:
             async with client.stream("GET", f"/experiments/{identifier}/events", timeout=None) as answer:
+                found.open += first
+                first = False
                 if answer.is_error:
                     found.errors["events"] = found.errors.get("events", 0) + 1
                 async for line in answer.aiter_lines():

@@ -140,6 +140,12 @@ class Settings(BaseSettings):
     watch_seconds: float = Field(
         default=0.25, ge=0.02, le=5.0, description="How often watched experiments are looked at, once for all streams."
     )
+    idle_connection_seconds: int = Field(
+        default=75,
+        ge=1,
+        le=3600,
+        description="How long a connection without requests is kept; longer than the proxy in front keeps its own.",
+    )
     keepalive_seconds: float = Field(default=15.0, ge=0.1, le=60.0, description="Longest silence of an event stream.")
     stream_seconds: float = Field(
         default=900.0,

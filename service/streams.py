@@ -127,8 +127,8 @@ class Streams:
         yield format_sse_event(retry=_RETRY_MILLISECONDS)
         while True:
             taken = await watcher.take(self._settings.keepalive_seconds)
-            for event in taken:
-                yield event
+            if taken:
+                yield b"".join(taken)  # each part that is sent goes through all of the server for every watcher
             if watcher.over or time.monotonic() > closes:
                 return
             if not taken:

@@ -51,6 +51,7 @@ def serve(
         port=port,
         workers=processes,
         timeout_graceful_shutdown=patience,
+        timeout_keep_alive=settings.idle_connection_seconds,
         server_header=False,
         log_config=None,
     )

@@ -204,6 +204,7 @@ class Stack:
             sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app",
             "--host", LOOPBACK, "--port", str(self._port),
             "--timeout-graceful-shutdown", "3",
+            "--timeout-keep-alive", str(self.settings.idle_connection_seconds),
         )  # fmt: skip
         return Child("API", command, self.logs / "service.log", self._environment())
 
