@@ -214,41 +214,19 @@ def _alive(h: Floats, batch: int, units: int, positions: int, unit: int) -> bool
     return False
 
 
+# An argument a line would hide which belong together.
+# fmt: off
 @compiled
 def collect(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not objects
-    row: int,
-    counted: int,
-    counting: bool,
-    gradient_scale: float,
-    delta_scale: float,
-    weights_known: bool,
-    used: tuple[int, int],
-    inputs: Pointers,
-    gradients: Pointers,
-    gradient_sizes: Pointers,
-    deltas: Pointers,
-    delta_sizes: Pointers,
-    outputs: Pointers,
-    shapes: Pointers,
-    rules: Pointers,
-    thresholds: Floats,
-    weights: Pointers,
-    weight_sizes: Pointers,
-    before: Floats,
-    known: Doubles,
-    gradient_statistics: Doubles,
-    delta_statistics: Doubles,
-    activation_statistics: Doubles,
-    weight_statistics: Doubles,
-    norms: Doubles,
-    table: Bits,
-    scratch: Floats,
-    gradient_bins: Bins,
-    gradient_counts: Bits,
-    gradient_lengths: Bins,
-    delta_bins: Bins,
-    delta_counts: Bits,
-    delta_lengths: Bins,
+    row: int, counted: int, counting: bool, gradient_scale: float, delta_scale: float, weights_known: bool,
+    used: tuple[int, int], inputs: Pointers,
+    gradients: Pointers, gradient_sizes: Pointers, deltas: Pointers, delta_sizes: Pointers,
+    outputs: Pointers, shapes: Pointers, rules: Pointers, thresholds: Floats,
+    weights: Pointers, weight_sizes: Pointers, before: Floats, known: Doubles,
+    gradient_statistics: Doubles, delta_statistics: Doubles, activation_statistics: Doubles, weight_statistics: Doubles,
+    norms: Doubles, table: Bits, scratch: Floats,
+    gradient_bins: Bins, gradient_counts: Bits, gradient_lengths: Bins,
+    delta_bins: Bins, delta_counts: Bits, delta_lengths: Bins,
 ) -> tuple[int, int]:
     """All of one step in one call: crossing from Python costs as much as a small net's numbers.
 
@@ -270,12 +248,12 @@ def collect(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not objects
         of_gradients += measure(
             gradients[:layers], gradient_sizes[:layers], gradient_scale, gradient_statistics[row], counting, table,
             scratch, gradient_bins[of_gradients:], gradient_counts[of_gradients:], gradient_lengths[counted],
-        )  # fmt: skip
+        )
     if delta_statistics.shape[0]:
         of_deltas += measure(
             deltas, delta_sizes, delta_scale, delta_statistics[row], counting, table,
             scratch, delta_bins[of_deltas:], delta_counts[of_deltas:], delta_lengths[counted],
-        )  # fmt: skip
+        )
     if row == norms.shape[0] - 1:
         return of_gradients, of_deltas
     if gradient_statistics.shape[0] and gradient_scale == 1.0:
@@ -291,6 +269,7 @@ def collect(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not objects
             measure(
                 weights, weight_sizes, 1.0, weight_statistics[row], False, table,
                 scratch, gradient_bins, gradient_counts, gradient_lengths[0],
-            )  # fmt: skip
+            )
             keep(weights, weight_sizes, before)
     return of_gradients, of_deltas
+# fmt: on
