@@ -127,6 +127,18 @@ class TooManyStreams(GradprobeError):
     code = "TOO_MANY_STREAMS"
 
 
+class ExportTooLarge(GradprobeError):
+    """What was asked for is too large for one file; ask for fewer iterations with start and stop."""
+
+    code = "EXPORT_TOO_LARGE"
+
+
+class ExportUnavailable(GradprobeError):
+    """This server can't write files of that format; its operator gets it with: pip install 'gradprobe[export]'"""
+
+    code = "EXPORT_UNAVAILABLE"
+
+
 class ExperimentRunning(GradprobeError):
     """The experiment is running; cancel it first."""
 

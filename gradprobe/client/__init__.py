@@ -4,6 +4,7 @@ from gradprobe.client.arrays import Histograms, Layer, LayerCounts, Metrics, Qua
 from gradprobe.client.client import Client, GradientKind
 from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer, UnusableKey, WaitTimeout
 from gradprobe.client.events import Event, EventKind
+from gradprobe.client.export import Export
 from gradprobe.client.retries import Retries
 from gradprobe.client.transport import DEFAULT_URL
 
@@ -12,6 +13,7 @@ __all__ = [
     "Client",
     "Event",
     "EventKind",
+    "Export",
     "GradientKind",
     "Histograms",
     "Layer",

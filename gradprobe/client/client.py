@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from gradprobe.client.arrays import Histograms, Metrics, Series
 from gradprobe.client.errors import WaitTimeout
 from gradprobe.client.events import Event, EventKind, Source, followed
+from gradprobe.client.export import Export, ExportForm, ExportTable
 from gradprobe.client.groups import GroupCalls
 from gradprobe.client.retries import Retries
 from gradprobe.client.transport import Document, Parameters, Transport, checked, parse
@@ -35,6 +36,7 @@ GradientKind = Literal["weights", "outputs"]
 AnyGradientKind = Literal["weights", "outputs", "clipped_weights"]
 
 _PAGE = 100
+_ANYTHING = {"Accept": "*/*"}
 _PATIENT = Retries()
 _LONGEST_HOLD = 30.0  # seconds; the server's own bound of `?wait=`
 
@@ -272,6 +274,30 @@ class Client(GroupCalls):
             thresholds: others than the default ones, by their names in the answer's `thresholds`.
         """
         return self.document(DiagnosisDocument, experiment_id, "diagnosis", {"preset": preset, **thresholds})
+
+    def export(
+        self,
+        experiment_id: str,
+        form: ExportForm,
+        table: ExportTable | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Export:
+        """What was measured so far as a file for another tool.
+
+        Args:
+            experiment_id: the experiment.
+            form: `csv`, `parquet`, `arrow`; `tensorboard`, an event file; `png` and `html`, a picture and a page.
+            table: of the first three `layers` (the default), `metrics` or `histograms`.
+            start: the first iteration, where not all are wanted.
+            stop: the iteration to stop before.
+
+        Returns:
+            The file's content, and the name that the server gives it.
+        """
+        query = {"format": form, "table": table, "start": start, "stop": stop}
+        answer = self._transport.send("GET", _path(experiment_id, "export"), parameters=query, headers=_ANYTHING)
+        return Export.of_answer(answer.content, answer.headers.get("content-disposition", ""), experiment_id, form)
 
     def predict(self, spec: "Spec | Mapping[str, Any] | None" = None) -> PredictionDocument:
         """What theory says of a spec at initialization, without training it."""

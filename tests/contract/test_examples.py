@@ -131,7 +131,7 @@ def undocumented(document: dict[str, Any], response: httpx.Response) -> list[str
             for event in body_of(response)
             for message in violations(document, SCHEMAS[event["event"]], event["data"])
         ]
-    told = response.text if media_type == "text/plain" else response.json()
+    told = response.text if media_type.startswith("text/") else response.json()
     found = violations(document, declared["schema"], told)
     if response.is_success and request.content:
         body = described["requestBody"]["content"]["application/json"]["schema"]

@@ -57,6 +57,7 @@ def test_the_operations_are_those_of_the_contract(document: dict[str, Any]) -> N
         "GET /experiments/{experiment_id}/metrics": "read_metrics",
         "GET /experiments/{experiment_id}/events": "watch_experiment",
         "GET /experiments/{experiment_id}/diagnosis": "read_diagnosis",
+        "GET /experiments/{experiment_id}/export": "export_experiment",
         "POST /experiments/{experiment_id}/remedies": "create_remedies",
         "GET /experiments/{experiment_id}/remedies": "list_remedies",
         "GET /remedies/{remedies_id}": "read_remedies",

@@ -1,0 +1,77 @@
+"""`gradprobe export`."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradprobe.cli.exits import CommandError, usage
+from gradprobe.cli.session import ID_HELP, resolve, session_of
+
+_TO_STANDARD_OUTPUT = Path("-")
+
+
+class FormName(StrEnum):
+    """A file's format."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+    TENSORBOARD = "tensorboard"
+    PNG = "png"
+    HTML = "html"
+
+
+class TableTitle(StrEnum):
+    """Which table of what was measured."""
+
+    LAYERS = "layers"
+    METRICS = "metrics"
+    HISTOGRAMS = "histograms"
+
+
+def export(  # noqa: PLR0913 - each is an option of the command line
+    context: typer.Context,
+    *,
+    experiment: Annotated[str, typer.Argument(help=ID_HELP)],
+    form: Annotated[
+        FormName,
+        typer.Option(
+            "--format",
+            "-f",
+            help="csv, parquet and arrow are tables; tensorboard is an event file; png shows the gradient flow; html "
+            "is a page with verdict, pictures and findings.",
+        ),
+    ] = FormName.HTML,
+    table: Annotated[
+        TableTitle | None,
+        typer.Option(help="Of the tables: a row for each layer and step, for each step, or for each bin."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file, a directory, or - for standard output.  [default: here]"),
+    ] = None,
+    start: Annotated[int | None, typer.Option(min=0, help="The first iteration.")] = None,
+    stop: Annotated[int | None, typer.Option(min=1, help="The iteration to stop before.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write what was measured to a file for another tool: TensorBoard, pandas, a spreadsheet, a browser."""
+    if table is not None and form not in (FormName.CSV, FormName.PARQUET, FormName.ARROW):
+        raise usage(f"A file of format {form} is no table; leave --table out")
+    with session_of(context).connect() as client:
+        identifier = resolve(client, experiment)
+        found = client.export(identifier, form.value, table.value if table else None, start, stop)
+    if output == _TO_STANDARD_OUTPUT:
+        sys.stdout.buffer.write(found.content)
+        return
+    try:
+        path = found.save(output or Path(), overwrite=force)
+    except FileExistsError as error:
+        raise CommandError(f"{error.filename} is there already; give another --output, or --force") from error
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}") from error
+    typer.echo(f"{path}: {len(found.content):,} bytes")
+    if form is FormName.TENSORBOARD:
+        typer.echo(f"To see it: tensorboard --logdir {path.parent}")
