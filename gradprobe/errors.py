@@ -139,6 +139,12 @@ class ExportUnavailable(GradprobeError):
     code = "EXPORT_UNAVAILABLE"
 
 
+class NothingToImport(GradprobeError):
+    """There is nothing to import."""
+
+    code = "NOTHING_TO_IMPORT"
+
+
 class ExperimentRunning(GradprobeError):
     """The experiment is running; cancel it first."""
 

@@ -45,6 +45,7 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.TooManyStreams: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ExportTooLarge: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ExportUnavailable: HTTPStatus.NOT_IMPLEMENTED,
+    errors.NothingToImport: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.CreatedResourceGone: HTTPStatus.CONFLICT,
     errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,

@@ -30,7 +30,10 @@ from gradprobe.resources import (
 from gradprobe.state import Status
 
 if TYPE_CHECKING:
+    from gradprobe.blocks import StatisticsBlock
     from gradprobe.spec import Spec
+    from gradprobe.statistics import Tensor
+    from gradprobe.subject import WatchedSpec
 
 GradientKind = Literal["weights", "outputs"]
 AnyGradientKind = Literal["weights", "outputs", "clipped_weights"]
@@ -298,6 +301,18 @@ class Client(GroupCalls):
         query = {"format": form, "table": table, "start": start, "stop": stop}
         answer = self._transport.send("GET", _path(experiment_id, "export"), parameters=query, headers=_ANYTHING)
         return Export.of_answer(answer.content, answer.headers.get("content-disposition", ""), experiment_id, form)
+
+    def report(self, spec: "WatchedSpec", statistics: "Mapping[Tensor, StatisticsBlock]", stop: int) -> Experiment:
+        """Report a run that was measured elsewhere, all steps t < `stop` at once; it is diagnosed as it ends.
+
+        Args:
+            spec: what is known of the training.
+            statistics: by tensor, [statistic, layer, step] float32 in the order of `gradprobe.statistics`.
+            stop: how many steps it had.
+        """
+        from gradprobe.client.runs import report_run  # noqa: PLC0415 - NumPy and the spec, which few calls need
+
+        return report_run(self._transport, spec, statistics, stop)
 
     def predict(self, spec: "Spec | Mapping[str, Any] | None" = None) -> PredictionDocument:
         """What theory says of a spec at initialization, without training it."""

@@ -112,7 +112,7 @@ def _concluded(
         verdicts["at_initialization"],
         verdicts["in_training"],
         findings[0].cause if findings else None,
-        summary(findings, verdicts["at_initialization"]),
+        summary(findings, verdicts["at_initialization"], verdicts["in_training"]),
         tuple(findings),
         attribution,
         tuple(failed),
@@ -123,6 +123,8 @@ def _concluded(
 def silences(measured: Measurements) -> tuple[str, ...]:
     """Which rules had nothing to go by, and why."""
     found = []
+    if not len(measured.steps("output_gradients")):
+        found.append("vanishing and exploding: they are judged on the output gradients δ, which were not recorded.")
     if measured.unknown:
         found.append(
             f"vanishing and exploding at initialization, and the attribution: theory does not know this network, "
@@ -138,6 +140,8 @@ def silences(measured: Measurements) -> tuple[str, ...]:
 def _unfound(measured: Measurements, thresholds: Thresholds) -> dict[str, str]:
     """What each phase is called where nothing is found."""
     steps = measured.steps()
+    if not len(measured.steps("output_gradients")):  # whether gradients reach every layer is read from δ
+        return {"at_initialization": UNDECIDED, "in_training": UNDECIDED}
     return {
         "at_initialization": HEALTHY if len(steps) and steps[0] == 0 else UNDECIDED,
         "in_training": HEALTHY if len(steps) >= thresholds.patience else UNDECIDED,
@@ -180,10 +184,11 @@ def in_words(remedy: str) -> str:
     return _REMEDIES.get(remedy, remedy.replace("_", " "))
 
 
-def summary(findings: Sequence[Finding], otherwise: str = HEALTHY) -> str:
+def summary(findings: Sequence[Finding], otherwise: str = HEALTHY, in_training: str = HEALTHY) -> str:
     """The verdict in words: one sentence on what, why, and what to change."""
     if not findings and otherwise == UNDECIDED:
-        return "Undecided: the first step was not recorded."
+        missing = "the first step was not recorded" if in_training == HEALTHY else "too little was recorded"
+        return f"Undecided: {missing}."
     if not findings:
         return "Healthy: gradients reach every layer."
     first = findings[0]

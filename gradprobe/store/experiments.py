@@ -24,6 +24,7 @@ from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.state import ACTIVE, Status, may_become
 from gradprobe.store import checkpoints, tallies
+from gradprobe.store.documents import parsed
 from gradprobe.store.tables import blocks, experiments, now, sweeps, tags
 from gradprobe.subject import AnySpec
 
@@ -83,7 +84,7 @@ class Record:
         """From a row of `_RECORDS` and its tags."""
         values = dict(zip(_COLUMNS, row, strict=True))
         for document in ("spec", "result", "error", "provenance", "member", "summary"):
-            values[document] = json.loads(values[document]) if values[document] is not None else None
+            values[document] = parsed(values[document]) if values[document] is not None else None
         values |= {
             "status": Status(values["status"]),
             "layers": _layers(values["layers"]),
@@ -100,7 +101,7 @@ _RECORDS = select(*(experiments.c[name] for name in _COLUMNS))
 @lru_cache(maxsize=512)
 def _layers(text: str) -> tuple[Layer, ...]:
     """Most experiments of a list have one network: its layers are parsed once."""
-    return tuple(Layer(name, tuple(weight), tuple(output)) for name, weight, output in json.loads(text))
+    return tuple(Layer(name, tuple(weight), tuple(output)) for name, weight, output in parsed(text))
 
 
 @dataclass(frozen=True, slots=True)

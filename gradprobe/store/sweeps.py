@@ -15,6 +15,7 @@ from gradprobe.errors import GradprobeError, RemediesNotFound, SweepNotFound, Sw
 from gradprobe.identifiers import is_sweep_id
 from gradprobe.state import ACTIVE, Status
 from gradprobe.store import tallies
+from gradprobe.store.documents import parsed
 from gradprobe.store.tables import experiments, now, sweeps
 
 Kind = Literal["sweep", "remedies"]
@@ -55,7 +56,7 @@ class Group:
         """From a row of the table."""
         values = dict(row._mapping)
         for document in _DOCUMENTS:
-            values[document] = json.loads(values[document])
+            values[document] = parsed(values[document])
         return cls(**{column.name: values[column.name] for column in fields(cls)})
 
 
@@ -81,7 +82,7 @@ class Place:
         """From its columns of the table."""
         values = dict(row._mapping)
         for document in ("member", "result", "error", "summary"):
-            values[document] = json.loads(values[document]) if values[document] is not None else None
+            values[document] = parsed(values[document]) if values[document] is not None else None
         values |= {"status": Status(values["status"]), "member": values["member"] or {}}
         return cls(**values)
 
