@@ -178,14 +178,11 @@ def test_events_come_to_many_and_stop_where_they_are_left(url: str, database: Da
             await finished(database, made.id)
             told = await asyncio.gather(*watchers)
             assert {events[-1].kind for events in told} == {"end"}
-            assert {stop for events in told for stop in (_stop(event) for event in events) if stop} == {20}
+            assert all(max(event.data.stop for event in events if event.kind == "statistics") >= 20 for events in told)
             rest = [event async for event in client.events(made.id, last_event_id=told[0][-2].id)]
             assert [event.kind for event in rest] == ["end"]
             with pytest.raises(ProblemError):
                 await first(client, "exp_none")
-
-    def _stop(event: Event) -> int | None:
-        return getattr(event.data, "stop", None)
 
     played(story())
 
