@@ -1,7 +1,7 @@
 """Gradprobe: do the gradients reach every layer of a network in training?
 
-`Client` speaks to a server, `Spec` describes an experiment, `watch` measures a training loop of yours. Each is loaded
-when it is first used, so that a part of the package never pays for another's libraries.
+`Client` and `AsyncClient` speak to a server, `Spec` describes an experiment, `watch` measures a training loop of yours.
+Each is loaded when it is first used, so that a part of the package never pays for another's libraries.
 """
 
 from importlib import import_module
@@ -9,13 +9,18 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradprobe.client import Client
+    from gradprobe.client import AsyncClient, Client
     from gradprobe.spec import Spec
     from gradprobe.watching import watch
 
-__all__ = ["Client", "Spec", "__version__", "watch"]
+__all__ = ["AsyncClient", "Client", "Spec", "__version__", "watch"]
 
-_HOMES = {"Client": "gradprobe.client", "Spec": "gradprobe.spec", "watch": "gradprobe.watching"}
+_HOMES = {
+    "AsyncClient": "gradprobe.client",
+    "Client": "gradprobe.client",
+    "Spec": "gradprobe.spec",
+    "watch": "gradprobe.watching",
+}
 
 
 def _version() -> str:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from gradprobe import display
 from gradprobe.resources import Failure, HistogramDocument, MetricsDocument, Resource, SeriesDocument
 from gradprobe.state import Status
 
@@ -70,6 +71,9 @@ class Sweep(SweepSummary):
 
     members: list[SweepMember]
 
+    def _repr_html_(self) -> str:
+        return display.sweep(self)
+
 
 class SweepPage(Resource):
     """One page of sweeps, newest first."""
@@ -92,6 +96,9 @@ class SweepComparison(Resource):
         "layer ÷ that of the last, at the first recorded step and as the run's geometric mean), `final_loss` (nats), "
         "`train_accuracy`, `test_accuracy` (shares), `test_loss`, `seconds`, `error` (a failed member's code)."
     )
+
+    def _repr_html_(self) -> str:
+        return display.sweep_comparison(self)
 
 
 class ComparedExperiment(Resource):
@@ -213,6 +220,9 @@ class Remedies(RemediesSummary):
 
     members: list[RemedyMember]
     ranking: RankingDocument
+
+    def _repr_html_(self) -> str:
+        return display.remedies(self)
 
 
 class RemediesList(Resource):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gradprobe import display
 from gradprobe.state import Status
 
 
@@ -95,6 +96,9 @@ class Experiment(Resource):
     source: str | None = Field(
         default=None, description="`watched`: a training loop that reports through `POST /runs`; null: trained here."
     )
+
+    def _repr_html_(self) -> str:
+        return display.experiment(self)
 
 
 class ExperimentPage(Resource):
@@ -348,6 +352,9 @@ class DiagnosisDocument(Resource):
     failed_rules: list[str] = Field(description="Rules that failed themselves; nothing is known of what they look for.")
     prediction: PredictionDocument | None = Field(description="Null for a network that theory does not know.")
     silent: list[str] = Field(default=[], description="Which rules had nothing to go by, and why.")
+
+    def _repr_html_(self) -> str:
+        return display.diagnosis(self)
 
 
 class FieldError(Resource):

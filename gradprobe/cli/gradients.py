@@ -11,10 +11,10 @@ from rich.text import Text
 from gradprobe.cli.bars import histogram_table
 from gradprobe.cli.layers import KINDS, TITLES, finite_mean, shown_rows
 from gradprobe.cli.session import ID_HELP, Session, resolve, session_of
-from gradprobe.cli.sparkline import scale_caption, scale_of, sparkline
 from gradprobe.cli.wording import NOTHING, scientific
 from gradprobe.client import Client, GradientKind, Series
 from gradprobe.resources import HistogramDocument, SeriesDocument
+from gradprobe.sparkline import scale_caption, scale_of, sparkline
 
 _FIXED_COLUMNS = 64  # what the columns other than the sparkline take
 

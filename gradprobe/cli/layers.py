@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from gradprobe.cli.sparkline import scale_caption, scale_of, sparkline
 from gradprobe.cli.track import Track
 from gradprobe.cli.wording import ratio, scientific
 from gradprobe.client import GradientKind
+from gradprobe.sparkline import scale_caption, scale_of, sparkline
 
 Floats = NDArray[np.float64]
 

@@ -19,10 +19,10 @@ from gradprobe.cli.layers import KINDS, shown_rows
 from gradprobe.cli.live import Follower
 from gradprobe.cli.session import ID_HELP, Session, resolve, session_of
 from gradprobe.cli.show import print_experiment
-from gradprobe.cli.sparkline import scale_caption, scale_of, sparkline
 from gradprobe.cli.wording import NOTHING, amount, fixed, one_line, progress, scientific
 from gradprobe.client import Client
 from gradprobe.resources import Experiment
+from gradprobe.sparkline import scale_caption, scale_of, sparkline
 from gradprobe.state import Status
 
 _LOOK_SECONDS = 0.25

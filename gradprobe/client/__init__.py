@@ -1,15 +1,25 @@
-"""The Python client: `Client`, the arrays it returns and the errors it raises."""
+"""The Python client: `Client` and `AsyncClient`, the arrays they return and the errors they raise."""
 
 from gradprobe.client.arrays import Histograms, Layer, LayerCounts, Metrics, QuantileSeries, Series
-from gradprobe.client.client import Client, GradientKind
-from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer, UnusableKey, WaitTimeout
+from gradprobe.client.async_client import AsyncClient
+from gradprobe.client.client import Client
+from gradprobe.client.errors import (
+    MissingLibrary,
+    ProblemError,
+    ServerUnreachable,
+    UnexpectedAnswer,
+    UnusableKey,
+    WaitTimeout,
+)
 from gradprobe.client.events import Event, EventKind
 from gradprobe.client.export import Export
+from gradprobe.client.requests import GradientKind
 from gradprobe.client.retries import Retries
-from gradprobe.client.transport import DEFAULT_URL
+from gradprobe.client.server import DEFAULT_URL
 
 __all__ = [
     "DEFAULT_URL",
+    "AsyncClient",
     "Client",
     "Event",
     "EventKind",
@@ -19,6 +29,7 @@ __all__ = [
     "Layer",
     "LayerCounts",
     "Metrics",
+    "MissingLibrary",
     "ProblemError",
     "QuantileSeries",
     "Retries",

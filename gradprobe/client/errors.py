@@ -48,3 +48,9 @@ class WaitTimeout(GradprobeError, TimeoutError):
     """The experiment had not ended when the time to wait for it was over; it goes on."""
 
     code = "WAIT_TIMEOUT"
+
+
+class MissingLibrary(GradprobeError, ImportError):
+    """A library that this needs is not installed; the message says which extra brings it."""
+
+    code = "MISSING_LIBRARY"

@@ -2,16 +2,20 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Literal
 
-from httpx_sse import EventSource, ServerSentEvent, SSEError
+import httpx
+from httpx_sse import ServerSentEvent, SSEError
 from pydantic import BaseModel, ValidationError
 
+from gradprobe.client.answers import checked
 from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer
-from gradprobe.client.transport import Parameters, Transport
+from gradprobe.client.exchange import Exchange
+from gradprobe.client.requests import Parameters, Request
 from gradprobe.resources import Experiment, FindingEvent, ProgressEvent, StatisticsEvent, StatusEvent
 
 EventKind = Literal["status", "progress", "statistics", "finding", "end"]
@@ -46,12 +50,12 @@ class Event:
 class Source:
     """Where a stream comes from."""
 
-    transport: Transport
+    exchange: Exchange
     path: str
     parameters: Parameters
 
 
-def followed(source: Source, last_event_id: str | None, patience: float) -> Iterator[Event]:
+async def followed(source: Source, last_event_id: str | None, patience: float) -> AsyncGenerator[Event, None]:
     """Every event up to `end`, over as many connections as it takes.
 
     Raises:
@@ -61,12 +65,13 @@ def followed(source: Source, last_event_id: str | None, patience: float) -> Iter
     heard, failures = time.monotonic(), 0
     while True:
         try:
-            for event in _connection(source, last_event_id):
-                last_event_id = event.id
-                yield event
-                heard, failures = time.monotonic(), 0
-                if event.kind == "end":
-                    return
+            async with aclosing(_connection(source, last_event_id)) as events:
+                async for event in events:
+                    last_event_id = event.id
+                    yield event
+                    heard, failures = time.monotonic(), 0
+                    if event.kind == "end":
+                        return
             if last_event_id is not None and last_event_id.endswith("-end"):
                 return
             heard, failures = time.monotonic(), 0  # it ended in an orderly way, to be opened again
@@ -76,26 +81,31 @@ def followed(source: Source, last_event_id: str | None, patience: float) -> Iter
                 raise
             failures += 1
         # Not all at once: a server that comes back finds all its watchers at the door.
-        time.sleep(min(_LONGEST_DELAY, _FIRST_DELAY * 2**failures) * random.uniform(0.5, 1.0))  # noqa: S311
+        pause = min(_LONGEST_DELAY, _FIRST_DELAY * 2**failures) * random.uniform(0.5, 1.0)  # noqa: S311
+        await source.exchange.wire.pause(pause)
 
 
-def _connection(source: Source, last_event_id: str | None) -> Iterator[Event]:
+async def _connection(source: Source, last_event_id: str | None) -> AsyncGenerator[Event, None]:
     headers = {"Accept": "text/event-stream, application/problem+json"}
     if last_event_id is not None:
         headers["Last-Event-ID"] = last_event_id
-    with source.transport.stream(source.path, source.parameters, headers) as answer:
-        if answer.status_code == HTTPStatus.NO_CONTENT:
-            return
-        try:
-            for told in EventSource(answer).iter_sse():
+    request = Request("GET", source.path, source.parameters, headers=headers)
+    server, wire = source.exchange.server, source.exchange.wire
+    try:
+        async with wire.stream(request, server.timeout) as stream:
+            if checked(stream.answer).status_code == HTTPStatus.NO_CONTENT:
+                return
+            async for told in stream.events:
                 event = _event(told)
                 if event is not None:
                     yield event
-        except (SSEError, ValidationError) as error:
-            raise UnexpectedAnswer(
-                f"{answer.url} did not answer with the events of a Gradprobe server; is this the right URL?",
-                answer.status_code,
-            ) from error
+    except httpx.RequestError as error:
+        raise server.gone(error) from error
+    except (SSEError, ValidationError) as error:
+        raise UnexpectedAnswer(
+            f"{server.url} did not answer with the events of a Gradprobe server; is this the right URL?",
+            HTTPStatus.OK,
+        ) from error
 
 
 def _event(told: ServerSentEvent) -> Event | None:

@@ -1,56 +1,29 @@
 """The client's calls on groups of experiments: sweeps, comparisons, remedies that are tried."""
 
-import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Unpack
 
-from pydantic import BaseModel
-
-from gradprobe.client.errors import WaitTimeout
-from gradprobe.client.transport import Transport, parse
-from gradprobe.errors import SweepNotFound
+from gradprobe.client.calls import Calls
+from gradprobe.client.requests import CompareSelection
+from gradprobe.client.wire import each, now
 from gradprobe.group_resources import (
     ComparisonDocument,
     Remedies,
-    RemediesList,
     RemediesSummary,
     Sweep,
     SweepComparison,
-    SweepPage,
     SweepSummary,
 )
 
 if TYPE_CHECKING:
     from gradprobe.spec import Spec
 
-Group = TypeVar("Group", Sweep, Remedies)
 
-_PAGE = 100
-_POLL_SECONDS = 0.5
-
-
-class CompareSelection(TypedDict, total=False):
-    """What `compare` tells of each experiment; all by default.
-
-    `of`: `weights`, `outputs` or `clipped_weights`. `include`: any of `series`, `metrics` (those two by default) and
-    `histograms`. The others are as for `gradients`.
-    """
-
-    of: str
-    include: Iterable[str] | None
-    layers: Iterable[str] | None
-    statistics: Iterable[str] | None
-    start: int | None
-    stop: int | None
-    max_points: int | None
-
-
-class GroupCalls:
+class GroupClient:
     """Part of `Client`: what concerns more than one experiment."""
 
-    _transport: Transport
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     def sweep(
         self,
@@ -70,42 +43,41 @@ class GroupCalls:
             tags: of the sweep and of all its members.
             idempotency_key: as for `create`.
         """
-        common = base.model_dump(mode="json", exclude_unset=True) if isinstance(base, BaseModel) else dict(base or {})
-        body = {"name": name, "tags": dict(tags or {}), "base": common, "axes": {k: list(v) for k, v in axes.items()}}
-        return parse(Sweep, self._create("/sweeps", body, idempotency_key))
+        return now(self._calls.sweep(axes, base, name=name, tags=tags, idempotency_key=idempotency_key))
 
     def get_sweep(self, sweep_id: str) -> Sweep:
         """One sweep: its members, and how far they are."""
-        return self._transport.read(Sweep, _path("sweeps", sweep_id), {})
+        return now(self._calls.get_sweep(sweep_id))
 
     def list_sweeps(self, limit: int | None = None) -> Iterator[SweepSummary]:
         """Sweeps, newest first, page after page as they are consumed; `limit` is a total."""
-        cursor, left = None, limit
-        while left is None or left > 0:
-            query = {"limit": _PAGE if left is None else min(left, _PAGE), "cursor": cursor}
-            page = self._transport.read(SweepPage, "/sweeps", query)
-            yield from page.items if left is None else page.items[:left]
-            if page.next_cursor is None:
-                return
-            cursor, left = page.next_cursor, None if left is None else left - len(page.items)
+        return each(self._calls.list_sweeps(limit))
 
     def compare_sweep(self, sweep_id: str, sort: str | None = None) -> SweepComparison:
         """A sweep as one table, column by column; `sort` is a column or an axis, with `-` the largest first."""
-        return self._transport.read(SweepComparison, _path("sweeps", sweep_id, "comparison"), {"sort": sort})
+        return now(self._calls.compare_sweep(sweep_id, sort))
 
     def cancel_sweep(self, sweep_id: str) -> Sweep:
         """Ask all members to stop; those that have ended stay as they are."""
-        return parse(Sweep, self._transport.send("POST", _path("sweeps", sweep_id, "cancel"), repeatable=True))
+        return now(self._calls.cancel_sweep(sweep_id))
 
     def delete_sweep(self, sweep_id: str) -> None:
         """Delete a sweep with all its experiments; where some run it is refused: cancel it first."""
-        self._transport.delete(_path("sweeps", sweep_id))
+        now(self._calls.delete_sweep(sweep_id))
 
     def wait_sweep(
-        self, sweep_id: str, timeout: float | None = None, on_progress: Callable[[Sweep], None] | None = None
+        self,
+        sweep_id: str,
+        timeout: float | None = None,
+        on_progress: Callable[[Sweep], None] | None = None,
+        *,
+        progress: bool = False,
     ) -> Sweep:
-        """Block until all members have ended, whichever way; raises WaitTimeout after `timeout` seconds."""
-        return _wait(lambda: self.get_sweep(sweep_id), timeout, on_progress)
+        """Block until all members have ended, whichever way; raises WaitTimeout after `timeout` seconds.
+
+        `on_progress` and `progress` are those of `wait`.
+        """
+        return now(self._calls.wait_sweep(sweep_id, timeout, on_progress, progress=progress))
 
     def remedies(
         self,
@@ -125,60 +97,42 @@ class GroupCalls:
             controls: how many random changes; as many as remedies by default.
             idempotency_key: as for `create`.
         """
-        body = {"remedies": None if remedies is None else list(remedies), "seeds": seeds, "controls": controls}
-        return parse(Remedies, self._create(_path("experiments", experiment_id, "remedies"), body, idempotency_key))
+        return now(
+            self._calls.remedies(
+                experiment_id, remedies, seeds=seeds, controls=controls, idempotency_key=idempotency_key
+            )
+        )
 
     def get_remedies(self, remedies_id: str) -> Remedies:
         """How far a trial is, and what each change did as far as it has ended."""
-        return self._transport.read(Remedies, _path("remedies", remedies_id), {})
+        return now(self._calls.get_remedies(remedies_id))
 
     def list_remedies(self, experiment_id: str) -> list[RemediesSummary]:
         """The trials of an experiment's remedies, newest first."""
-        return self._transport.read(RemediesList, _path("experiments", experiment_id, "remedies"), {}).items
+        return now(self._calls.list_remedies(experiment_id))
 
     def cancel_remedies(self, remedies_id: str) -> Remedies:
         """Ask all of a trial to stop, and try nothing more."""
-        return parse(Remedies, self._transport.send("POST", _path("remedies", remedies_id, "cancel"), repeatable=True))
+        return now(self._calls.cancel_remedies(remedies_id))
 
     def delete_remedies(self, remedies_id: str) -> None:
         """Delete a trial with all its experiments; the one whose remedies they are stays."""
-        self._transport.delete(_path("remedies", remedies_id))
+        now(self._calls.delete_remedies(remedies_id))
 
     def wait_remedies(
-        self, remedies_id: str, timeout: float | None = None, on_progress: Callable[[Remedies], None] | None = None
+        self,
+        remedies_id: str,
+        timeout: float | None = None,
+        on_progress: Callable[[Remedies], None] | None = None,
+        *,
+        progress: bool = False,
     ) -> Remedies:
-        """Block until nothing more is tried, and return the ranking; raises WaitTimeout after `timeout` seconds."""
-        return _wait(lambda: self.get_remedies(remedies_id), timeout, on_progress)
+        """Block until nothing more is tried, and return the ranking; raises WaitTimeout after `timeout` seconds.
+
+        `on_progress` and `progress` are those of `wait`.
+        """
+        return now(self._calls.wait_remedies(remedies_id, timeout, on_progress, progress=progress))
 
     def compare(self, experiments: Iterable[str], **selection: Unpack[CompareSelection]) -> ComparisonDocument:
         """Up to 20 experiments side by side; with `max_points` all are cut into the same buckets of iterations."""
-        query = {
-            name: value if value is None or isinstance(value, int | str) else ",".join(value)  # type: ignore[arg-type]
-            for name, value in selection.items()
-        }
-        return self._transport.read(ComparisonDocument, "/comparisons", {"experiments": ",".join(experiments), **query})
-
-    def _create(self, path: str, body: Any, idempotency_key: str | None) -> Any:
-        headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(24)}
-        return self._transport.send("POST", path, body=body, headers=headers, repeatable=True)
-
-
-def _wait(look: Callable[[], Group], timeout: float | None, on_progress: Callable[[Group], None] | None) -> Group:
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while True:
-        found = look()
-        if on_progress:
-            on_progress(found)
-        if found.status == "ended":
-            return found
-        if deadline is not None and time.monotonic() >= deadline:
-            raise WaitTimeout(f"{found.id} had not ended after {timeout:g} s; it goes on")
-        time.sleep(_POLL_SECONDS)
-
-
-def _path(folder: str, identifier: str, part: str = "") -> str:
-    if not identifier:
-        raise SweepNotFound("An id is needed, and this one is empty")
-    # An id comes from people too; a "/", "?" or ".." in it must not reach another resource.
-    escaped = quote(identifier, safe="").replace(".", "%2E")
-    return f"/{folder}/{escaped}" + (f"/{part}" if part else "")
+        return now(self._calls.compare(experiments, **selection))

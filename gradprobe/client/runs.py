@@ -1,6 +1,5 @@
 """A run that was measured elsewhere, reported whole: what `gradprobe import` does."""
 
-import uuid
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Final
@@ -8,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from gradprobe.blocks import StatisticsBlock
-from gradprobe.client.transport import Transport, parse
+from gradprobe.client.exchange import Exchange
+from gradprobe.client.requests import Request, creation
 from gradprobe.reports import Report
 from gradprobe.resources import Experiment
 from gradprobe.statistics import Tensor
@@ -18,22 +18,20 @@ from gradprobe.subject import WatchedSpec
 _REPORT_BYTES: Final = 500_000
 
 
-def report_run(
-    transport: Transport, spec: WatchedSpec, statistics: Mapping[Tensor, StatisticsBlock], stop: int
+async def report_run(
+    exchange: Exchange, spec: WatchedSpec, statistics: Mapping[Tensor, StatisticsBlock], stop: int
 ) -> Experiment:
     """Begin a run, report all of its steps t < `stop`, and end it; a request whose answer is lost is sent again.
 
     Raises:
         ServerUnreachable, ProblemError, UnexpectedAnswer: as every call.
     """
-    once = {"Idempotency-Key": uuid.uuid4().hex}
-    body = spec.model_dump(mode="json")
-    made = parse(Experiment, transport.send("POST", "/runs", body=body, headers=once, repeatable=True))
+    made = await exchange.send(Experiment, creation("/runs", spec.model_dump(mode="json"), None))
     for report in reports(statistics, stop):
-        path = f"/runs/{made.id}/statistics"
-        transport.send("POST", path, body=report.model_dump(mode="json"), repeatable=True)
-    end = transport.send("POST", f"/runs/{made.id}/end", body={"status": "succeeded"}, repeatable=True)
-    return parse(Experiment, end)
+        body = report.model_dump(mode="json")
+        await exchange.send(Experiment, Request("POST", f"/runs/{made.id}/statistics", body=body, repeatable=True))
+    end = Request("POST", f"/runs/{made.id}/end", body={"status": "succeeded"}, repeatable=True)
+    return await exchange.send(Experiment, end)
 
 
 def reports(statistics: Mapping[Tensor, StatisticsBlock], stop: int) -> Iterator[Report]:

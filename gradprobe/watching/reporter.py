@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gradprobe.blocks import CountsBlock, StatisticsBlock
+from gradprobe.client.answers import checked
 from gradprobe.client.errors import ProblemError, ServerUnreachable, UnexpectedAnswer
-from gradprobe.client.retries import Retries
-from gradprobe.client.transport import Transport, checked
+from gradprobe.client.transport import Transport
 from gradprobe.reports import Report
 from gradprobe.statistics import Tensor
 from gradprobe.subject import WatchedSpec
@@ -77,7 +77,7 @@ class Reporter:
     def __init__(self, url: str, key: str | None) -> None:
         self.id: str | None = None
         self.problem: str | None = None
-        self._transport = Transport(url, 10.0, key, Retries(number=0))
+        self._transport = Transport(url, 10.0, key)
         self._request = uuid.uuid4().hex
         self._spec: Callable[[], WatchedSpec] | None = None
         self._waiting: deque[Batch] = deque()

@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as hnp
 
 from gradprobe.cli.bars import rows_of
 from gradprobe.cli.layers import shown_rows
-from gradprobe.cli.sparkline import BLOCKS, NOT_FINITE, scale_caption, scale_of, sparkline
 from gradprobe.client import LayerCounts
+from gradprobe.sparkline import BLOCKS, NOT_FINITE, scale_caption, scale_of, sparkline
 
 ANY_SERIES = hnp.arrays(np.float64, st.integers(0, 200), elements=st.floats(allow_nan=True, allow_infinity=True))
 
