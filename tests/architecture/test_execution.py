@@ -29,7 +29,13 @@ CALLS = {
     "import_string",
 }
 #: Where a module is imported by name, each from a table or a word in that very file.
-BY_NAME = {"gradprobe/__init__.py", "gradprobe/cli/exits.py", "gradprobe/cli/specfile.py", "worker/app.py"}
+BY_NAME = {
+    "gradprobe/__init__.py",
+    "gradprobe/cli/exits.py",
+    "gradprobe/cli/specfile.py",
+    "gradprobe/client/optional.py",
+    "worker/app.py",
+}
 
 
 def dotted(node: ast.expr) -> str:
