@@ -8,8 +8,11 @@ from typing import Any, get_type_hints
 import pytest
 
 from gradprobe import AsyncClient, Client
+from gradprobe.blocks import StatisticsBlock
 from gradprobe.client.wire import each, now
 from gradprobe.spec import Spec
+from gradprobe.statistics import Tensor
+from gradprobe.subject import WatchedSpec
 
 
 def public(client: type) -> dict[str, Any]:
@@ -20,7 +23,8 @@ METHODS = sorted(name for name, member in public(Client).items() if callable(mem
 
 
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
-    return get_type_hints(function, {**vars(inspect.getmodule(function)), "Spec": Spec})
+    for_types = {"Spec": Spec, "StatisticsBlock": StatisticsBlock, "Tensor": Tensor, "WatchedSpec": WatchedSpec}
+    return get_type_hints(function, {**vars(inspect.getmodule(function)), **for_types})
 
 
 def test_both_have_the_same_names() -> None:
