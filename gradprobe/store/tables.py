@@ -79,6 +79,32 @@ experiments = Table(
     Index(None, "attempt"),
 )
 
+
+class test_accuracy(FunctionElement[float]):  # noqa: N801 - reads as a function of SQL
+    """The share of the test set that a `result` tells of, −1 where it tells none; an index has every row's.
+
+    Not null: of an expression SQLite and PostgreSQL agree on the order of what equals a value, and not of what is null.
+    """
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(test_accuracy, "sqlite")
+def _test_accuracy_sqlite(element: test_accuracy, compiler: SQLCompiler, **options: Any) -> str:
+    return f"coalesce(json_extract({compiler.process(element.clauses, **options)}, '$.test_accuracy'), -1)"
+
+
+@compiles(test_accuracy, "postgresql")
+def _test_accuracy_postgresql(element: test_accuracy, compiler: SQLCompiler, **options: Any) -> str:
+    # In PostgreSQL's own words, which migrations are compared with.
+    told = f"({compiler.process(element.clauses, **options)}::json ->> 'test_accuracy'::text)::double precision"
+    return f"COALESCE({told}, '-1'::double precision)"
+
+
+Index("ix_experiments_folded_name_id", experiments.c.folded_name, experiments.c.id)
+Index("ix_experiments_test_accuracy_id", test_accuracy(experiments.c.result), experiments.c.id)
+
 #: Groups of experiments: `kind` is `sweep` or `remedies`. `stage` is 0 where nothing will be added to it any more.
 #: `experiment_id`: what the remedies are of; no foreign key, since what was tried outlives it.
 sweeps = Table(
