@@ -1,5 +1,6 @@
 """Lists, filters and reads over HTTP with 100,000 experiments in the store, on both databases."""
 
+import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.store import experiments
 from gradprobe.store.database import Database
+from gradprobe.store.listing import NEWEST, SORTS, Filters, Position, Sort, folded
 from gradprobe.store.migrate import upgrade
 from gradprobe.store.tables import experiments as table
 from gradprobe.store.tables import tags
@@ -85,9 +87,15 @@ def _experiment(pattern: Mapping[str, Any], identifier: str, chance: random.Rand
         "id": identifier,
         "status": status,
         "name": name,
-        "folded_name": experiments.folded(name),
+        "folded_name": folded(name),
         "verdict": verdict,
+        "result": _result(chance) if status == "succeeded" else None,
     }
+
+
+def _result(chance: random.Random) -> str:
+    result = {"final_loss": chance.random(), "train_accuracy": chance.random(), "test_accuracy": chance.random()}
+    return json.dumps(result | {"test_loss": chance.random(), "seconds": 60.0, "iterations_per_second": 40.0})
 
 
 def _tags(identifier: str, chance: random.Random) -> list[dict[str, str]]:
@@ -114,8 +122,24 @@ def _asks(identifiers: list[str]) -> dict[str, Ask]:
     def listing(**query: Any) -> Request:
         return "/experiments", query
 
+    def sorted_by(sort: Sort) -> Ask:
+        values: dict[str, Callable[[random.Random], str | float | None]] = {
+            "created": lambda _: None,
+            "name": lambda chance: f"{chance.choice(_ACTIVATIONS)} depth {chance.randint(2, 100)}",
+            "status": lambda _: "succeeded",
+            "verdict": lambda chance: chance.choice(_VERDICTS),
+            "accuracy": lambda chance: chance.random(),
+        }
+        value = values[sort.removeprefix("-")]
+
+        def ask(chance: random.Random) -> Request:
+            place = Position(chance.choice(identifiers), value(chance))
+            return listing(sort=sort, cursor=encode_cursor(place, Filters(), sort))
+
+        return ask
+
     def deep(chance: random.Random) -> str:
-        return encode_cursor(chance.choice(identifiers), experiments.Filters())
+        return encode_cursor(Position(chance.choice(identifiers)), Filters())
 
     return {
         "first page": lambda _: listing(),
@@ -143,6 +167,12 @@ def _asks(identifiers: list[str]) -> dict[str, Ask]:
         "name, two letters": lambda chance: listing(name=chance.choice(identifiers)[-2:]),
         "name, status and tag": lambda chance: listing(
             name="depth 7", status="failed", tag=f"course:dl-{chance.randrange(_COURSES)}"
+        ),
+        **{f"sorted, {sort}": sorted_by(sort) for sort in SORTS if sort != NEWEST},
+        "sorted by accuracy, of a verdict": lambda chance: listing(sort="-accuracy", verdict=chance.choice(_VERDICTS)),
+        "sorted by name, of a common status": lambda _: listing(sort="name", status="succeeded"),
+        "sorted by verdict, of a tag": lambda chance: listing(
+            sort="verdict", tag=f"course:dl-{chance.randrange(_COURSES)}"
         ),
         "one experiment": lambda chance: (f"/experiments/{chance.choice(identifiers)}", {}),
     }

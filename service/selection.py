@@ -11,7 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from gradprobe.errors import InvalidRange, NotRecorded, UnknownLayer, UnknownStatistic
 from gradprobe.state import Status
 from gradprobe.statistics import Tensor, names
-from gradprobe.store.experiments import Filters, Record
+from gradprobe.store.experiments import Record
+from gradprobe.store.listing import Filters
 from service.dependencies import PrincipalDependency
 from service.reduction import Range
 

@@ -6,7 +6,7 @@ Every function takes a connection inside a transaction that its caller opened an
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Self
 
@@ -23,8 +23,9 @@ from gradprobe.errors import (
 from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.state import ACTIVE, Status, may_become
-from gradprobe.store import checkpoints, tallies
+from gradprobe.store import checkpoints, listing, tallies
 from gradprobe.store.documents import parsed
+from gradprobe.store.listing import NEWEST, Filters, Position, Sort, folded
 from gradprobe.store.tables import blocks, experiments, now, sweeps, tags
 from gradprobe.subject import AnySpec
 
@@ -102,24 +103,6 @@ _RECORDS = select(*(experiments.c[name] for name in _COLUMNS))
 def _layers(text: str) -> tuple[Layer, ...]:
     """Most experiments of a list have one network: its layers are parsed once."""
     return tuple(Layer(name, tuple(weight), tuple(output)) for name, weight, output in parsed(text))
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """What a list is narrowed to; every given one must hold."""
-
-    status: Status | None = None
-    name: str | None = None
-    verdict: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    owner: str | None = None
-    sweep: str | None = None
-
-    @property
-    def hold_nul(self) -> bool:
-        """Whether a text in them has the character that no stored text has and that PostgreSQL refuses to hear of."""
-        texts = [self.name, self.verdict, *self.tags.keys(), *self.tags.values()]
-        return any("\0" in text for text in texts if text)
 
 
 def queue_of(spec: Spec) -> str:
@@ -247,29 +230,17 @@ def require_version(connection: Connection, identifier: str, versions: Collectio
         raise PreconditionFailed
 
 
-def page(connection: Connection, filters: Filters, before: str | None, limit: int) -> list[Record]:
-    """Up to `limit` experiments, newest first, older than the id `before`."""
-    if filters.hold_nul:
-        return []
-    # Which they are is found in indexes alone; the rows are many times wider, and only those of the page are read.
-    chosen = select(experiments.c.id).order_by(experiments.c.id.desc()).limit(limit)
-    if before is not None:
-        chosen = chosen.where(experiments.c.id < before)
-    if filters.owner is not None:
-        chosen = chosen.where(experiments.c.owner == filters.owner)
-    if filters.sweep is not None:
-        chosen = chosen.where(experiments.c.sweep_id == filters.sweep)
-    if filters.status is not None:
-        chosen = chosen.where(experiments.c.status == filters.status)
-    if filters.verdict is not None:
-        chosen = chosen.where(experiments.c.verdict == filters.verdict)
-    if filters.name is not None:
-        chosen = chosen.where(experiments.c.folded_name.contains(folded(filters.name), autoescape=True))
-    for key, value in filters.tags.items():
-        tagged = select(tags.c.experiment_id).where(tags.c.key == key, tags.c.value == value)
-        chosen = chosen.where(experiments.c.id.in_(tagged))
-    query = _RECORDS.where(experiments.c.id.in_(chosen)).order_by(experiments.c.id.desc())
-    return _with_tags(connection, connection.execute(query).all())
+def page(
+    connection: Connection, filters: Filters, after: Position | None, limit: int, sort: Sort = NEWEST
+) -> list[Record]:
+    """Up to `limit` experiments that follow `after` in this order."""
+    return read_all(connection, [place.id for place in listing.page(connection, filters, sort, after, limit)])
+
+
+def read_all(connection: Connection, identifiers: Sequence[str]) -> list[Record]:
+    """These experiments, which are there, in this order."""
+    rows = {row.id: row for row in connection.execute(_RECORDS.where(experiments.c.id.in_(identifiers)))}
+    return _with_tags(connection, [rows[identifier] for identifier in identifiers])
 
 
 def change(connection: Connection, identifier: str, changes: Mapping[str, Any]) -> Record:
@@ -366,11 +337,6 @@ def waiting(connection: Connection, resend_seconds: float, limit: int = 1000) ->
         .limit(limit)
     ).all()
     return [Record.from_row(row, {}) for row in rows]
-
-
-def folded(name: str | None) -> str | None:
-    """A name as it is searched. Python's folding, because SQLite's own knows ASCII alone."""
-    return None if name is None else name.casefold()
 
 
 def _not_found(identifier: str) -> ExperimentNotFound:

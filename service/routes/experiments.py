@@ -12,8 +12,9 @@ from pydantic import Field
 
 from gradprobe.resources import Experiment, ExperimentPage
 from gradprobe.spec import Label, Notes, Spec, SpecModel, Tags
-from gradprobe.store import experiments
+from gradprobe.store import experiments, listing
 from gradprobe.store.experiments import Record
+from gradprobe.store.listing import NEWEST, Sort
 from service.bounds import require_affordable
 from service.conditions import REPLAYED, KnownVersions, RepetitionDependency
 from service.dependencies import ExperimentId, PrincipalDependency, RequestId, Service, ServiceDependency
@@ -39,6 +40,8 @@ from service.selection import FiltersDependency
 from service.submission import Submission, resubmit, submit
 
 _LOOK_SECONDS: Final = 0.2
+#: A cursor holds what it goes on from: of a list by name that is a name, 200 characters of any alphabet.
+_LONGEST_CURSOR: Final = 2000
 
 _logger = logging.getLogger(__name__)
 
@@ -94,24 +97,28 @@ def list_experiments(
     request: Request,
     service: ServiceDependency,
     filters: FiltersDependency,
+    sort: Annotated[
+        Sort, Query(description="With a minus descending; what ties is in order of creation, what has no value last.")
+    ] = NEWEST,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[
         str | None,
         Query(
-            max_length=500,
+            max_length=_LONGEST_CURSOR,
             json_schema_extra={"pattern": r"^[A-Za-z0-9_-]+$"},
             description="`next_cursor` of the page before.",
         ),
     ] = None,
 ) -> Response:
-    """Experiments, newest first."""
-    before = decode_cursor(cursor, filters) if cursor is not None else None
+    """Experiments, newest first or as `sort` says."""
+    after = decode_cursor(cursor, filters, sort) if cursor is not None else None
     with service.database.read() as connection:
-        records = experiments.page(connection, filters, before, limit + 1)
-    following = next_cursor(records, limit, filters)
+        places = listing.page(connection, filters, sort, after, limit + 1)
+        records = experiments.read_all(connection, [place.id for place in places[:limit]])
+    following = next_cursor(places, limit, filters, sort)
     query = request.query_params.multi_items()
     headers = {"Link": next_link(request.url.path, query, following)} if following else {}
-    items = [experiment_document(record) for record in records[:limit]]
+    items = [experiment_document(record) for record in records]
     return hashed_response(request, {"items": items, "next_cursor": following}, headers)
 
 

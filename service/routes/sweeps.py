@@ -11,7 +11,7 @@ from gradprobe.group_resources import Sweep, SweepComparison, SweepPage
 from gradprobe.identifiers import is_sweep_id, new_sweep_id
 from gradprobe.spec import Label, Spec, SpecModel, Tags
 from gradprobe.store import sweeps
-from gradprobe.store.experiments import Filters
+from gradprobe.store.listing import Filters, Position
 from gradprobe.store.sweeps import Group
 from service.conditions import REPLAYED, RepetitionDependency
 from service.dependencies import PrincipalDependency, RequestId, ServiceDependency, SweepId
@@ -98,11 +98,11 @@ def list_sweeps(
     """Sweeps, newest first, without their members."""
     owner = None if principal.sees_all else principal.owner
     filters = Filters(owner=owner)
-    before = decode_cursor(cursor, filters, is_sweep_id) if cursor is not None else None
+    before = decode_cursor(cursor, filters, is_id=is_sweep_id).id if cursor is not None else None
     with service.database.read() as connection:
         groups = sweeps.page(connection, owner, before, limit + 1)
         standings = sweeps.standings(connection, [group.id for group in groups[:limit]])
-    following = next_cursor(groups, limit, filters)
+    following = next_cursor([Position(group.id) for group in groups], limit, filters)
     headers = {"Link": next_link(request.url.path, request.query_params.multi_items(), following)} if following else {}
     items = [sweep_summary(group, standings[group.id]) for group in groups[:limit]]
     return hashed_response(request, {"items": items, "next_cursor": following}, headers)

@@ -12,6 +12,7 @@ from gradprobe.settings import Settings
 from gradprobe.state import Status
 from gradprobe.store import experiments
 from gradprobe.store.database import Database
+from gradprobe.store.listing import Filters
 from tests.acceptance.conftest import until
 
 ARGUMENTS = ("--set", "dataset.name=synthetic", "--data-directory")
@@ -26,7 +27,7 @@ def stored(directory: Path) -> list[experiments.Record]:
     database = Database(Settings(data_directory=directory).database)
     try:
         with database.read() as connection:
-            return experiments.page(connection, experiments.Filters(), None, 10)
+            return experiments.page(connection, Filters(), None, 10)
     finally:
         database.close()
 

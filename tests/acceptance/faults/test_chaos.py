@@ -15,6 +15,7 @@ from gradprobe.queue import celery_app
 from gradprobe.settings import Settings
 from gradprobe.state import Status
 from gradprobe.store import experiments, leases, series
+from gradprobe.store.listing import Filters
 from tests.integration.store.transactions import Store
 
 ROOT = Path(__file__).parents[3]
@@ -73,5 +74,5 @@ def test_the_audit_notices(sqlite_database: object, expected: Reference) -> None
     assert [line.split(" ")[0] for line in findings.gaps] == ["gap"]
     assert [line.split(" ")[0] for line in findings.differences] == ["gap", "gap", "other"]
     assert findings.leftovers == []
-    assert store.read(experiments.page, experiments.Filters(), None, 1)
+    assert store.read(experiments.page, Filters(), None, 1)
     assert read_series(store.database, identifier).differences(expected.series) == []

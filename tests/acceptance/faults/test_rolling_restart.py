@@ -20,7 +20,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from gradprobe.store.database import Database
-from gradprobe.store.experiments import Filters, page
+from gradprobe.store.experiments import page
+from gradprobe.store.listing import Filters
 from tests.acceptance.conftest import until
 
 pytestmark = pytest.mark.faults

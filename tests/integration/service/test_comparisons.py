@@ -12,6 +12,7 @@ from gradprobe.statistics import HISTOGRAM_TENSORS, STATISTICS
 from gradprobe.store import experiments, series
 from gradprobe.store.database import Database
 from gradprobe.store.experiments import Record
+from gradprobe.store.listing import Filters
 from tests.integration.service import measured
 from tests.integration.service.problem_shape import assert_problem
 
@@ -113,4 +114,4 @@ def test_it_has_an_etag_of_what_it_tells(client: httpx.Client, database: Databas
     assert make_another.status_code == 200
     assert client.get(path, headers={"If-None-Match": tag}).status_code == 200
     with database.read() as connection:
-        assert len(experiments.page(connection, experiments.Filters(), None, 9)) == 1
+        assert len(experiments.page(connection, Filters(), None, 9)) == 1

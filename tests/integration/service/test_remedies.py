@@ -12,6 +12,7 @@ from gradprobe.settings import Settings
 from gradprobe.state import Status
 from gradprobe.store import experiments, leases, sweeps
 from gradprobe.store.database import Database
+from gradprobe.store.listing import Filters
 from gradprobe.store.tables import experiments as table
 from gradprobe.trial import stages
 from tests.integration.service import measured
@@ -192,4 +193,4 @@ def test_two_that_move_a_trial_on_do_it_once(
     assert advance(database, service_settings) == [document["id"]]
     with database.write() as connection:
         assert not sweeps.advance(connection, read_before, sweeps.COMPLETE)
-        assert len(experiments.page(connection, experiments.Filters(sweep=document["id"]), None, 50)) == 4
+        assert len(experiments.page(connection, Filters(sweep=document["id"]), None, 50)) == 4

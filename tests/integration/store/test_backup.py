@@ -16,7 +16,7 @@ from gradprobe.statistics import names
 from gradprobe.store import experiments, leases, migrate, series
 from gradprobe.store.backup import back_up
 from gradprobe.store.database import Database
-from gradprobe.store.experiments import Filters
+from gradprobe.store.listing import Filters
 from tests.conftest import PostgreSQL, sqlite_url
 from tests.integration.service import measured
 from tests.integration.store.transactions import Store

@@ -1,14 +1,15 @@
 """Lists: newest first, in pages that neither skip nor repeat, narrowed by every kind of filter."""
 
+import json
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
 from gradprobe.state import Status
-from gradprobe.store import experiments
+from gradprobe.store import experiments, listing
 from gradprobe.store.database import Database
-from gradprobe.store.experiments import Filters
+from gradprobe.store.listing import SORTS, Filters, Position, Sort
 from tests.integration.store.transactions import Store
 
 
@@ -21,10 +22,10 @@ def found(store: Store, **filters: object) -> list[str | None]:
 def test_pages_neither_skip_nor_repeat_even_while_new_ones_come(store: Store) -> None:
     identifiers = sorted((store.create().id for _ in range(7)), reverse=True)
     pages: list[list[str]] = []
-    before = None
+    after = None
     for _ in range(4):
-        pages.append([record.id for record in store.read(experiments.page, Filters(), before, 3)])
-        before = pages[-1][-1] if pages[-1] else before
+        pages.append([record.id for record in store.read(experiments.page, Filters(), after, 3)])
+        after = Position(pages[-1][-1]) if pages[-1] else after
         store.create()
     assert pages == [identifiers[:3], identifiers[3:6], identifiers[6:], []]
 
@@ -105,7 +106,7 @@ def test_filters_hold_together_and_across_pages(store: Store) -> None:
     store.create({"name": "other", "tags": {"k": "v"}})
     filters = Filters(status=Status.QUEUED, name="run", tags={"k": "v"})
     first = store.read(experiments.page, filters, None, 3)
-    second = store.read(experiments.page, filters, first[-1].id, 3)
+    second = store.read(experiments.page, filters, Position(first[-1].id), 3)
     assert [record.id for record in [*first, *second]] == sorted(wanted, reverse=True)
 
 
@@ -123,6 +124,77 @@ def test_names_are_found_in_any_case_of_any_alphabet(store: Store, stored: str, 
     assert found(store, name="changed") == []
 
 
+def numbered(store: Store) -> dict[str, str]:
+    """Six experiments by id, some of which have neither name, verdict nor accuracy."""
+    made = {}
+    for number, name in enumerate(("b", None, "A", "b", "ä", None)):
+        identifier = store.create({"name": name}).id
+        made[identifier] = str(number)
+        accuracy = {0: 0.5, 2: 0.25, 3: 0.5, 4: 1.0}.get(number)
+        result = json.dumps({"test_accuracy": accuracy}) if number != 5 else None
+        store.set(identifier, result=result, verdict={0: "vanishing", 2: "healthy", 4: "healthy"}.get(number))
+        store.set(identifier, status=("succeeded", "failed", "succeeded", "succeeded", "running", "queued")[number])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [
+        ("-created", "543210"), ("created", "012345"),
+        ("name", "203415"), ("-name", "430251"),
+        ("status", "154023"), ("-status", "320451"),
+        ("verdict", "240135"), ("-verdict", "042531"),
+        ("accuracy", "203415"), ("-accuracy", "430251"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 2, 4, 6])
+def test_every_order_and_its_pages(store: Store, sort: Sort, order: str, size: int) -> None:
+    """What ties is in order of creation, what has no value comes last either way."""
+    made = numbered(store)
+    after, found = None, ""
+    while places := store.read(listing.page, Filters(), sort, after, size):
+        found += "".join(made[place.id] for place in places)
+        after = places[-1]
+    assert found == order
+
+
+def test_pages_of_an_order_stand_while_others_come_go_and_change(store: Store) -> None:
+    made = {store.create({"name": name}).id: name for name in "bdfh"}
+    first = store.read(listing.page, Filters(), "name", None, 2)
+    assert [made[place.id] for place in first] == ["b", "d"]
+    store.write(experiments.change, first[0].id, {"name": "z"})  # seen already; it is where it is now
+    store.write(experiments.remove, first[1].id)  # what the cursor names is gone
+    store.create({"name": "a"})
+    late = store.create({"name": "e"}).id
+    rest = store.read(listing.page, Filters(), "name", first[-1], 9)
+    assert [made.get(place.id, "e") for place in rest] == ["e", "f", "h", "b"]
+    assert rest[0].id == late
+
+
+def test_an_order_of_what_is_filtered(store: Store) -> None:
+    for number, tagged in enumerate(("x", "y", "x", "x")):
+        store.create({"name": f"n{3 - number}", "tags": {"k": tagged}})
+    records = store.read(experiments.page, Filters(tags={"k": "x"}), None, 9, "name")
+    assert [record.name for record in records] == ["n0", "n1", "n3"]
+
+
+def plan(database: Database, filters: Filters, sort: Sort, after: Position | None = None) -> list[list[str]]:
+    """How SQLite goes about each statement that chooses."""
+    statements: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    with database.read() as connection:
+        event.listen(connection, "before_cursor_execute", note)
+        listing.page(connection, filters, sort, after, 10)
+        event.remove(connection, "before_cursor_execute", note)
+        return [
+            [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            for statement, parameters in statements
+        ]
+
+
 @pytest.mark.parametrize(
     "filters",
     [
@@ -135,17 +207,17 @@ def test_names_are_found_in_any_case_of_any_alphabet(store: Store, stored: str, 
 )
 def test_what_a_page_holds_is_found_in_indexes_alone(sqlite_database: Database, filters: Filters) -> None:
     """A row is twenty times as wide as what a filter looks at; SQLite says how it goes about it."""
-    statements: list[tuple[str, Any]] = []
+    [steps] = plan(sqlite_database, filters, "-created")
+    found = [step for step in steps if "USING" in step and "(id=?)" not in step]
+    assert found, steps
+    assert all("COVERING INDEX" in step for step in found), steps
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        statements.append((statement, parameters))
 
-    with sqlite_database.read() as connection:
-        event.listen(connection, "before_cursor_execute", note)
-        experiments.page(connection, filters, None, 10)
-        event.remove(connection, "before_cursor_execute", note)
-        statement, parameters = next(found for found in statements if "FROM experiments" in found[0])
-        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-    found = [step for step in plan if "USING" in step and "(id=?)" not in step]
-    assert found, plan
-    assert all("COVERING INDEX" in step for step in found), plan
+@pytest.mark.parametrize("sort", SORTS)
+def test_no_order_sorts(sqlite_database: Database, sort: Sort) -> None:
+    """Each is the order of an index, the first page and any other."""
+    value = 0.5 if "accuracy" in sort else None if "created" in sort else "x"
+    for after in (None, Position("exp_0", value)):
+        for steps in plan(sqlite_database, Filters(), sort, after):
+            assert "USING" in steps[0], steps
+            assert not any("TEMP B-TREE" in step for step in steps), steps

@@ -11,7 +11,7 @@ from gradprobe.spec import Spec
 from gradprobe.state import Status
 from gradprobe.store import admission, counting, experiments
 from gradprobe.store.admission import Room, require_room
-from gradprobe.store.experiments import Filters
+from gradprobe.store.listing import Filters, Position
 from tests.integration.store.transactions import Store
 
 ALICE, BOB = (Principal(name, frozenset({Scope.READ, Scope.WRITE})) for name in ("alice", "bob"))
@@ -37,11 +37,11 @@ def test_an_experiment_is_its_owners_and_an_admins(store: Store) -> None:
 def test_a_list_of_an_owner_holds_the_owners_alone(store: Store) -> None:
     made = [owned(store, owner) for owner in ("alice", "bob", None, "alice")]
 
-    def listed(filters: Filters, before: str | None = None) -> list[str]:
-        return [record.id for record in store.read(experiments.page, filters, before, 10)]
+    def listed(filters: Filters, after: Position | None = None) -> list[str]:
+        return [record.id for record in store.read(experiments.page, filters, after, 10)]
 
     assert listed(Filters(owner="alice")) == [made[3], made[0]]
-    assert listed(Filters(owner="alice"), before=made[3]) == [made[0]]
+    assert listed(Filters(owner="alice"), after=Position(made[3])) == [made[0]]
     assert listed(Filters(owner="nobody")) == []
     assert listed(Filters()) == made[::-1]
 

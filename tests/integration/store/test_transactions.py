@@ -16,7 +16,7 @@ from gradprobe.errors import DatabaseUnavailable, DataDirectoryUnusable, SchemaO
 from gradprobe.spec import Spec
 from gradprobe.store import experiments, migrate
 from gradprobe.store.database import Database
-from gradprobe.store.experiments import Filters
+from gradprobe.store.listing import Filters
 from gradprobe.store.tables import experiments as table
 from gradprobe.store.tables import now, tags
 from tests.integration.store.transactions import Store
