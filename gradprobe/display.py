@@ -117,7 +117,9 @@ def experiment(found: "Experiment") -> str:
     done, of = found.progress.iteration, found.progress.iterations
     training, optimizer = spec.get("training", {}), spec.get("optimizer", {})
     what = [network.get("module") if network.get("kind") == "watched" else network.get("kind")]
-    what += [f"{network[part]} {part}" for part in ("depth", "width") if network.get(part) is not None]
+    what += [
+        f"{network[part]} {unit}" for part, unit in (("depth", "layers"), ("width", "units wide")) if network.get(part)
+    ]
     what += [short(network[part]) for part in ("activation", "initialization") if network.get(part)]
     came = result and f"loss {number(result.final_loss)}, test accuracy {percent(result.test_accuracy)}"
     rows: list[tuple[str, Any]] = [
@@ -140,7 +142,7 @@ def diagnosis(found: "DiagnosisDocument") -> str:
         (
             badge(finding.severity),
             finding.rule.replace("_", " "),
-            f"{finding.first_step:,} … {finding.last_step:,}",
+            Markup(f'<span style="white-space:nowrap">{finding.first_step:,} … {finding.last_step:,}</span>'),
             f"{finding.cause}{f', {finding.detail}' if finding.detail else ''}".replace("_", " "),
             finding.explanation,
             _remedy(finding),

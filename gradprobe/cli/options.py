@@ -13,6 +13,7 @@ Depth = Annotated[int | None, typer.Option(help="Weight layers, the output layer
 Width = Annotated[int | None, typer.Option(help="Units in each hidden layer.")]
 Name = Annotated[str | None, typer.Option(help="A name for people.")]
 Tags = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; repeat it for more.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the document.")]
 Fields = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,5 +1,6 @@
 """What `gradprobe demo` does: three classic networks, trained and compared. Imported only by that command."""
 
+import json as json_module
 import math
 import time
 from collections.abc import Sequence
@@ -45,39 +46,44 @@ SCENARIOS = (
 )
 
 
-def run_demo(session: Session, data_directory: Path | None) -> None:
+def run_demo(session: Session, data_directory: Path | None, json: bool) -> None:
     """Start the stack, train the scenarios, show their gradients, stop the stack.
 
     Raises:
         CommandError: an experiment did not succeed.
     """
     settings = read_settings(data_directory)
-    session.out.print("[bold]Do the gradients reach every layer?[/bold]")
-    session.out.print("Three networks of six layers × ten units learn MNIST; only the activation differs.\n")
+    if not json:
+        session.out.print("[bold]Do the gradients reach every layer?[/bold]")
+        session.out.print("Three networks of six layers × ten units learn MNIST; only the activation differs.\n")
     stack = Stack(settings)
     try:
         # A key in the environment is another server's: this one was made a moment ago.
         api_key = None if stack.settings.authentication == "required" else ""
-        with ended_by_signals(), running(session, stack), Client(stack.url, api_key=api_key) as client:
-            experiments = _train(session, client, stack)
-            _report(session, client, experiments)
-            _say_verdicts(session, client, experiments)
+        with ended_by_signals(), running(session, stack, json), Client(stack.url, api_key=api_key) as client:
+            experiments = _train(session, client, stack, json)
+            if json:
+                session.print_json(_document(client, experiments))
+            else:
+                _report(session, client, experiments)
+                _say_verdicts(session, client, experiments)
     except Terminated:
         raise CommandError("terminated before the end") from None
-    _say_where(session, stack, experiments)
+    if not json:
+        _say_where(session, stack, experiments)
     failed = [experiment for experiment in experiments if experiment.status is not Status.SUCCEEDED]
     if failed:
         raise CommandError("; ".join(_why(experiment) for experiment in failed))
 
 
-def _train(session: Session, client: Client, stack: Stack) -> list[Experiment]:
+def _train(session: Session, client: Client, stack: Stack, quiet: bool) -> list[Experiment]:
     """Submit all at once and show a bar for each until all have ended."""
     submitted = [
         client.create({"name": f"demo: {scenario.title}", "network": {"activation": scenario.activation}})
         for scenario in SCENARIOS
     ]
     followers = [Follower(client, experiment) for experiment in submitted]
-    with progress_bar(session) as bar:
+    with progress_bar(session, quiet) as bar:
         tasks = [bar.add_task("", total=None, words="") for _ in followers]
         fetched = 0.0
         while not all(follower.experiment.status.ended for follower in followers):
@@ -90,6 +96,16 @@ def _train(session: Session, client: Client, stack: Stack) -> list[Experiment]:
                     show_progress(bar, task, follower, scenario.title)
             time.sleep(_LOOK_SECONDS)
     return [follower.experiment for follower in followers]
+
+
+def _document(client: Client, experiments: Sequence[Experiment]) -> str:
+    """Each experiment with its diagnosis, null for one that did not succeed."""
+    found = []
+    for experiment in experiments:
+        judged = experiment.status is Status.SUCCEEDED
+        diagnosis = client.diagnosis(experiment.id).model_dump(mode="json") if judged else None
+        found.append({"experiment": experiment.model_dump(mode="json"), "diagnosis": diagnosis})
+    return json_module.dumps(found, indent=2)
 
 
 def _look(follower: Follower, fresh: bool) -> None:

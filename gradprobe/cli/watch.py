@@ -1,6 +1,5 @@
 """`gradprobe watch`: live on a terminal, a line now and then anywhere else."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,9 @@ from gradprobe.cli.layers import KINDS, shown_rows
 from gradprobe.cli.live import Follower
 from gradprobe.cli.session import ID_HELP, Session, resolve, session_of
 from gradprobe.cli.show import print_experiment
-from gradprobe.cli.wording import NOTHING, amount, fixed, one_line, progress, scientific
+from gradprobe.cli.watch_lines import Lines, rate_of
+from gradprobe.cli.watch_several import follow_several, tell_changes
+from gradprobe.cli.wording import fixed, one_line, progress, scientific
 from gradprobe.client import Client
 from gradprobe.resources import Experiment
 from gradprobe.sparkline import scale_caption, scale_of, sparkline
@@ -27,17 +28,28 @@ from gradprobe.state import Status
 
 _LOOK_SECONDS = 0.25
 _STATISTICS_SECONDS = 1.0
-_LINE_SECONDS = 5.0
 _LONG_IN_QUEUE_SECONDS = 10.0
 _FIXED_COLUMNS = 36  # what the columns other than the two sparklines take
 
 
-def watch(context: typer.Context, experiment: Annotated[str, typer.Argument(help=ID_HELP)]) -> None:
-    """Follow an experiment until it has ended. Ctrl-C stops the watching, not the experiment."""
+def watch(
+    context: typer.Context,
+    experiments: Annotated[list[str], typer.Argument(help=f"{ID_HELP} Several are shown as one table.")],
+    json: Annotated[
+        bool, typer.Option("--json", help="Print an experiment's document, on one line, at each change of it.")
+    ] = False,
+) -> None:
+    """Follow experiments until all have ended. Ctrl-C stops the watching, not the experiments."""
     session = session_of(context)
     with session.connect() as client:
-        ended = follow(session, client, client.get(resolve(client, experiment)))
-    if ended.status is not Status.SUCCEEDED:
+        chosen = [client.get(found) for found in dict.fromkeys(resolve(client, one) for one in experiments)]
+        if json:
+            ended = tell_changes(session, client, chosen)
+        elif len(chosen) == 1:
+            ended = [follow(session, client, chosen[0])]
+        else:
+            ended = follow_several(session, client, chosen)
+    if any(experiment.status is not Status.SUCCEEDED for experiment in ended):
         raise typer.Exit(FAILED)
 
 
@@ -81,16 +93,9 @@ def _looks(follower: Follower) -> Iterator[bool]:
 
 
 def _lines(session: Session, follower: Follower) -> Experiment:
-    said, status = float("-inf"), None
+    lines = Lines(session, follower)
     for _ in _looks(follower):
-        experiment, now = follower.experiment, time.monotonic()
-        if experiment.status is not status or now - said >= _LINE_SECONDS:
-            said, status = now, experiment.status
-            session.out.print(
-                f"{datetime.now().astimezone():%H:%M:%S}  {experiment.id}  {status}  {progress(experiment)}  "
-                f"loss {fixed(follower.loss)}  {_rate(follower)}",
-                markup=False,
-            )
+        lines.tell()
     return follower.experiment
 
 
@@ -110,14 +115,15 @@ def _bar(session: Session) -> Iterator[tuple[Progress, TaskID]]:
     yield bar, bar.add_task("", total=None, words="")
 
 
-def progress_bar(session: Session) -> Progress:
-    """A bar with iterations, loss and speed; `show_progress` fills its tasks."""
+def progress_bar(session: Session, quiet: bool = False) -> Progress:
+    """A bar with iterations, loss and speed; `show_progress` fills its tasks. A quiet one is not drawn."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[words]}"),
         TimeRemainingColumn(),
         console=session.out,
+        disable=quiet,
     )
 
 
@@ -125,7 +131,7 @@ def show_progress(bar: Progress, task: TaskID, follower: Follower, label: str = 
     """Bring one task of a bar up to date."""
     experiment = follower.experiment
     name = one_line(label or experiment.name or experiment.id).replace("[", "\\[")
-    words = f"{progress(experiment)}  loss {fixed(follower.loss)}  {_rate(follower)}"
+    words = f"{progress(experiment)}  loss {fixed(follower.loss)}  {rate_of(follower)}"
     bar.update(
         task,
         description=f"{name} {experiment.status}",
@@ -159,10 +165,6 @@ def spark_table(follower: Follower, width: int) -> Table:
             cells += [scientific(rows[kind][index].newest), Text(line, style="cyan")]
         table.add_row(*cells)
     return table
-
-
-def _rate(follower: Follower) -> str:
-    return f"{NOTHING if math.isnan(follower.rate) else amount(follower.rate)} it/s"
 
 
 def _waiting(experiment: Experiment) -> str | None:

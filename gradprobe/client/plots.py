@@ -187,6 +187,9 @@ def _profile(axes: Axes, values: Floats, label: str, logarithmic: bool) -> None:
     axes.plot(finite[:, 0], places, color=_FIRST, marker="o", markersize=3.5, linewidth=1.2, label="first step")
     axes.plot(means, places, color=_MEAN, marker="o", markersize=4.5, linewidth=1.8, label="mean of the run")
     if logarithmic and (finite > 0).any():
+        drawn = np.concatenate([finite[:, 0], means])
+        drawn = drawn[drawn > 0]
+        axes.set_xlim(float(drawn.min()) / 1.6, float(drawn.max()) * 1.6)
         axes.set_xscale("log", nonpositive="mask")
         axes.xaxis.set_major_locator(LogLocator(numticks=5))
         axes.xaxis.set_minor_locator(NullLocator())
