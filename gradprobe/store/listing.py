@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
+from sqlalchemy.sql.functions import FunctionElement
 
 from gradprobe.state import Status
-from gradprobe.store.tables import experiments, tags, test_accuracy
+from gradprobe.store.tables import beside, experiments, tags, test_accuracy
 
 #: As a client names it: descending with a minus.
 Sort = Literal[
@@ -70,12 +71,12 @@ def page(connection: Connection, filters: Filters, sort: Sort, after: Position |
         return _unvalued(connection, _narrowed(select(column), filters), [column], descending, after, limit)
     found: list[Position] = []
     if after is None or after.value is not None:
-        query = _narrowed(select(experiments.c.id, column.label("value")), filters)
+        query = _narrowed(select(experiments.c.id, column.label("value")), filters, beside)
         found = _valued(connection, query, column, descending, after, limit)
         after = None
     if len(found) < limit:
         # By itself: the two databases differ in where they put what is null, and neither keeps to an index across it.
-        rest = _narrowed(select(experiments.c.id), filters).where(_nothing(column))
+        rest = _narrowed(select(experiments.c.id), filters, beside).where(_nothing(column))
         order = [experiments.c.id] if column is _ACCURACY else [column, experiments.c.id]
         found += _unvalued(connection, rest, order, descending, after, limit - len(found))
     return found
@@ -124,18 +125,20 @@ def _beyond(column: ColumnElement[Any], after: Position, descending: bool) -> Co
     return and_(column >= after.value, or_(column > after.value, experiments.c.id > after.id))
 
 
-def _narrowed(query: Select[Any], filters: Filters) -> Select[Any]:
-    if filters.owner is not None:
-        query = query.where(experiments.c.owner == filters.owner)
+def _narrowed(query: Select[Any], filters: Filters, look: type[FunctionElement[Any]] | None = None) -> Select[Any]:
+    """`look`: how filters that many may pass are asked of an order that an index has already."""
+    for column, value in (
+        (experiments.c.owner, filters.owner),
+        (experiments.c.status, filters.status),
+        (experiments.c.verdict, filters.verdict),
+    ):
+        if value is not None:
+            query = query.where((look(column) if look else column) == value)
     if filters.sweep is not None:
         query = query.where(experiments.c.sweep_id == filters.sweep)
-    if filters.status is not None:
-        query = query.where(experiments.c.status == filters.status)
-    if filters.verdict is not None:
-        query = query.where(experiments.c.verdict == filters.verdict)
     if filters.name is not None:
         query = query.where(experiments.c.folded_name.contains(folded(filters.name), autoescape=True))
     for key, value in filters.tags.items():
         tagged = select(tags.c.experiment_id).where(tags.c.key == key, tags.c.value == value)
-        query = query.where(experiments.c.id.in_(tagged))
+        query = query.where((look(experiments.c.id) if look else experiments.c.id).in_(tagged))
     return query

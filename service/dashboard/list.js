@@ -1,4 +1,4 @@
-/** All experiments: filter, sort, follow, choose some to compare. */
+/** All experiments: filter, sort, follow, choose some to compare. Filters and order are the server's, over all there are. */
 
 import { ended, key, pause, query, read } from "./api.js";
 import { announce, empty, h, replace, segmented, select } from "./dom.js";
@@ -8,30 +8,31 @@ const PAGE = 50;
 const MOST_COMPARED = 20;
 const VERDICTS = ["healthy", "vanishing", "exploding", "poor_initialization", "saturation", "dying_units", "non_finite", "diverging",
   "learning_rate_too_high", "learning_rate_too_low", "stalled", "oscillation", "overfitting", "undecided"];
-const COLUMNS = [
-  ["name", "Experiment", (one) => title(one).toLowerCase()],
-  ["verdict", "Verdict", (one) => one.verdict ?? "~"],
-  ["status", "Status", (one) => one.status],
-  ["accuracy", "Test accuracy", (one) => one.result?.test_accuracy ?? -1],
-  ["created", "Created", (one) => one.created_at],
-];
+const LARGEST_PAGE = 500;
+const NEWEST = "-created";
+/** What the server sorts by, and its order at the first click: of the newest, the best and so on first. */
+const COLUMNS = [["name", "Experiment", "name"], ["verdict", "Verdict", "-verdict"], ["status", "Status", "-status"],
+  ["accuracy", "Test accuracy", "-accuracy"], ["created", "Created", NEWEST]];
+const ORDERS = [[NEWEST, "newest"], ["created", "oldest"], ["name", "name"], ["-accuracy", "best accuracy"], ["accuracy", "worst accuracy"],
+  ["-verdict", "verdict"], ["-status", "status"]];
 
 export async function mount(view, { parameters, signal }) {
   document.title = "Experiments · Gradprobe";
   const state = {
     filters: { status: parameters.get("status") ?? "", verdict: parameters.get("verdict") ?? "", name: parameters.get("name") ?? "", tag: parameters.get("tag") ?? "" },
-    sort: "created", descending: true, items: [], cursor: null, chosen: new Map(), rows: new Map(), asked: 0,
+    sort: COLUMNS.some(([name]) => name === parameters.get("sort")?.replace("-", "")) ? parameters.get("sort") : NEWEST,
+    items: [], cursor: null, chosen: new Map(), rows: new Map(), asked: 0,
   };
   const body = h("div", { class: "rows", role: "rowgroup" });
   const foot = h("div", { class: "foot" });
   const tray = h("div", { class: "tray", hidden: true, role: "region", "aria-label": "Chosen experiments" });
   const head = h("div", { class: "row head", role: "row" });
-  const draw = () => { drawHead(state, head, draw); drawRows(state, body, draw); drawTray(state, tray, draw); drawFoot(state, foot, more); };
+  const draw = () => { drawHead(state, head, order); drawRows(state, body, draw); drawTray(state, tray, draw); drawFoot(state, foot, more); };
   async function load() {
     const asked = ++state.asked;
-    history.replaceState(null, "", query("#/", state.filters));
+    history.replaceState(null, "", query("#/", { ...state.filters, sort: state.sort === NEWEST ? null : state.sort }));
     body.setAttribute("aria-busy", "true");
-    const page = await read(query("/experiments", { ...state.filters, limit: PAGE }), signal);
+    const page = await read(wanted(state, PAGE), signal);
     if (asked !== state.asked) return;
     Object.assign(state, { items: page.items, cursor: page.next_cursor });
     body.removeAttribute("aria-busy");
@@ -39,19 +40,22 @@ export async function mount(view, { parameters, signal }) {
     announce(`${page.items.length}${page.next_cursor ? " or more" : ""} experiments`);
   }
   async function more() {
-    const page = await read(query("/experiments", { ...state.filters, limit: 200, cursor: state.cursor }), signal);
+    const asked = state.asked;
+    const page = await read(wanted(state, 200, state.cursor), signal);
+    if (asked !== state.asked) return;
     state.items = merged(state.items, page.items);
     state.cursor = page.next_cursor;
     draw();
   }
   const reload = () => load().catch((error) => { if (!signal.aborted && error.status !== 401) replace(foot, h("p", { class: "fault", role: "alert" }, error.message)); });
+  const order = (sort) => { state.sort = sort; for (const one of view.querySelectorAll(".order select")) one.value = sort; reload(); };
   await load();
-  replace(view, h("div", { class: "heading" }, h("h1", {}, "Experiments")), filterBar(state, reload),
+  replace(view, h("div", { class: "heading" }, h("h1", {}, "Experiments")), filterBar(state, reload, order),
     h("div", { class: "table", role: "table", "aria-label": "Experiments" }, h("div", { role: "rowgroup" }, head), body), foot, tray);
   watch(state, draw, signal);
 }
 
-function filterBar(state, reload) {
+function filterBar(state, reload, order) {
   let timer;
   const typed = (name) => (event) => {
     state.filters[name] = event.target.value.trim();
@@ -62,10 +66,16 @@ function filterBar(state, reload) {
   const verdicts = VERDICTS.includes(state.filters.verdict) || !state.filters.verdict ? VERDICTS : [...VERDICTS, state.filters.verdict];
   return h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
     h("input", { type: "search", "aria-label": "Part of the name", placeholder: "Search names", value: state.filters.name, oninput: typed("name") }),
-    segmented("Status", [["", "All"], ["queued", "Queued"], ["running", "Running"], ["succeeded", "Done"], ["failed", "Failed"]], state.filters.status, set("status")),
+    segmented("Status", [["", "All"], ["queued", "Queued"], ["running", "Running"], ["succeeded", "Done"], ["failed", "Failed"], ["cancelled", "Cancelled"]], state.filters.status, set("status")),
     select("Verdict", [["", "any"], ...verdicts.map((one) => [one, words(one)])], state.filters.verdict, set("verdict")),
     h("input", { type: "search", class: "short", "aria-label": "Tag, as key:value", placeholder: "tag:value", value: state.filters.tag,
-      oninput: (event) => { if (!event.target.value || /^[^:]+:/.test(event.target.value)) typed("tag")(event); } }));
+      oninput: (event) => { if (!event.target.value || /^[^:]+:/.test(event.target.value)) typed("tag")(event); } }),
+    // Where it is too narrow for the columns' heads.
+    h("div", { class: "order" }, select("Sort", ORDERS, state.sort, order)));
+}
+
+function wanted(state, limit, cursor = null) {
+  return query("/experiments", { ...state.filters, sort: state.sort, limit, cursor });
 }
 
 function merged(first, second) {
@@ -73,24 +83,19 @@ function merged(first, second) {
   return [...first, ...second.filter((one) => !known.has(one.id))];
 }
 
-function drawHead(state, head, draw) {
-  const sorted = (name) => (state.sort === name ? (state.descending ? "descending" : "ascending") : "none");
+function drawHead(state, head, order) {
+  const sorted = (name) => (state.sort === name ? "ascending" : state.sort === `-${name}` ? "descending" : "none");
   if (!head.childElementCount) {
-    head.append(h("span", { role: "columnheader" }, h("span", { class: "hidden" }, "Chosen")), ...COLUMNS.map(([name, text]) =>
+    head.append(h("span", { role: "columnheader" }, h("span", { class: "hidden" }, "Chosen")), ...COLUMNS.map(([name, text, first]) =>
       h("span", { role: "columnheader", "data-column": name }, h("button", { type: "button", onclick: () => {
-        state.descending = state.sort === name ? !state.descending : name === "created" || name === "accuracy";
-        state.sort = name;
-        draw();
+        order(state.sort === name ? `-${name}` : state.sort === `-${name}` ? name : first);
       } }, text))));
   }
   for (const column of head.querySelectorAll("[data-column]")) column.setAttribute("aria-sort", sorted(column.dataset.column));
 }
 
 function drawRows(state, body, draw) {
-  const value = COLUMNS.find(([name]) => name === state.sort)[2];
-  const sign = state.descending ? -1 : 1;
-  const items = [...state.items].sort((a, b) => sign * (value(a) < value(b) ? -1 : value(a) > value(b) ? 1 : 0));
-  const elements = items.map((one) => {
+  const elements = state.items.map((one) => {
     const known = state.rows.get(one.id);
     const age = ago(one.created_at);
     const same = known?.one === one && known.age === age;
@@ -153,8 +158,7 @@ function drawFoot(state, foot, more) {
       : empty("No experiments yet", "Train the classic sigmoid network and watch its gradients vanish: it takes some seconds.", h("a", { class: "button primary", href: "#/new" }, "New experiment")));
     return;
   }
-  const sortedPart = state.cursor && state.sort !== "created" ? `, sorted among the ${state.items.length} loaded` : "";
-  replace(foot, h("span", { class: "faint" }, `${number(state.items.length)}${state.cursor ? " loaded" : ""}${sortedPart}`),
+  replace(foot, h("span", { class: "faint" }, `${number(state.items.length)}${state.cursor ? " loaded" : ""}`),
     state.cursor ? h("button", { type: "button", onclick: (event) => { event.target.disabled = true; more(); } }, "Show more") : null);
 }
 
@@ -165,19 +169,50 @@ async function watch(state, draw, signal) {
     if (signal.aborted) return;
     if (document.hidden) continue;
     try {
-      const asked = state.asked;
-      const page = await read(query("/experiments", { ...state.filters, limit: PAGE }), signal);
-      const fresh = new Set(page.items.map((one) => one.id));
-      const oldest = page.next_cursor ? page.items.at(-1)?.id ?? "" : "";
-      const behind = state.items.filter((one) => !fresh.has(one.id) && oldest && one.created_at <= page.items.at(-1).created_at);
-      const moving = behind.filter((one) => !ended(one)).slice(0, 20);
-      const moved = new Map((await Promise.all(moving.map((one) => read(`/experiments/${one.id}`, signal)))).map((one) => [one.id, one]));
-      if (asked !== state.asked || signal.aborted) continue;
-      state.items = [...page.items, ...behind.map((one) => moved.get(one.id) ?? one)];
-      if (state.cursor === null) state.cursor = behind.length ? null : page.next_cursor;
+      const { asked, cursor } = state;
+      const found = await (state.sort === NEWEST ? newest : again)(state, signal);
+      // Neither over another list that was asked for meanwhile, nor over more of this one.
+      if (asked !== state.asked || cursor !== state.cursor || signal.aborted) continue;
+      Object.assign(state, found);
       draw();
     } catch (error) {
       if (signal.aborted || (error.status === 401 && !key.get())) return;
     }
   }
+}
+
+/** The newest first: what is new is on the first page, and what is older only moves where it has not ended. */
+async function newest(state, signal) {
+  const page = await read(wanted(state, PAGE), signal);
+  const fresh = new Set(page.items.map((one) => one.id));
+  const behind = state.items.filter((one) => !fresh.has(one.id) && page.next_cursor && one.created_at <= page.items.at(-1).created_at);
+  const moved = await latest(behind, signal);
+  return { items: [...page.items, ...behind.map((one) => moved.get(one.id) ?? one)], cursor: state.cursor === null && !behind.length ? page.next_cursor : state.cursor };
+}
+
+/** In any other order what is new, or has changed, is anywhere: where the first page has changed, all of it is asked for. */
+async function again(state, signal) {
+  const { items } = state;
+  const page = await read(wanted(state, PAGE), signal);
+  const complete = state.cursor === null && items.length > PAGE;
+  const same = page.items.length <= items.length && page.items.every((one, index) => one.id === items[index].id);
+  if (same && !complete && (items.length > page.items.length || page.next_cursor === state.cursor)) {
+    const moved = await latest(items.slice(page.items.length), signal);
+    return { items: [...page.items, ...items.slice(page.items.length).map((one) => moved.get(one.id) ?? one)] };
+  }
+  const found = [];
+  let cursor = null;
+  do {
+    const next = await read(wanted(state, Math.min(LARGEST_PAGE, Math.max(PAGE, items.length - found.length)), cursor), signal);
+    found.push(...next.items);
+    cursor = next.next_cursor;
+  } while (cursor && found.length < items.length);
+  return { items: found, cursor };
+}
+
+/** Those of them that have not ended, as they are now. */
+async function latest(items, signal) {
+  const moving = items.filter((one) => !ended(one)).slice(0, 20);
+  const look = (one) => read(`/experiments/${one.id}`, signal).catch((error) => { if (error.status === 404) return one; throw error; });
+  return new Map((await Promise.all(moving.map(look))).map((one) => [one.id, one]));
 }

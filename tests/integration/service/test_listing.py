@@ -8,8 +8,11 @@ import pytest
 
 from gradprobe.resources import ExperimentPage
 from gradprobe.store.database import Database
+from gradprobe.store.listing import Filters, Sort
+from service import pagination
 from tests.integration.service import measured
 from tests.integration.service.problem_shape import assert_problem
+from tests.integration.store.transactions import Store
 
 
 def create(client: httpx.Client, name: str | None = None, **tags: str) -> str:
@@ -105,3 +108,49 @@ def test_the_padding_of_base64_is_not_asked_for(client: httpx.Client) -> None:
 
     assert "=" not in cursor
     assert len(listed(client, f"?limit=1&cursor={cursor}")) == 1
+
+
+def test_the_list_is_sorted_and_its_pages_go_on_in_that_order(client: httpx.Client) -> None:
+    names = ["delta", "Bravo", "charlie", "alpha", "echo"]
+    for name in [*names, None]:
+        create(client, name)
+    for sort, wanted in (("name", sorted(names, key=str.casefold)), ("-name", sorted(names, key=str.casefold)[::-1])):
+        url: str | None = f"/experiments?limit=2&sort={sort}"
+        found: list[str | None] = []
+        while url:
+            response = client.get(url)
+            found += [item["name"] for item in response.json()["items"]]
+            url = response.links["next"]["url"] if "next" in response.links else None
+        assert found == [*wanted, None]
+
+
+def test_by_accuracy_the_best_first_and_the_unknown_last(client: httpx.Client, database: Database) -> None:
+    made = [create(client) for _ in range(3)]
+    for identifier, accuracy in ((made[0], 0.5), (made[2], 0.75)):
+        result = {"final_loss": None, "train_accuracy": None, "test_accuracy": accuracy, "test_loss": None}
+        Store(database).set(identifier, result=json.dumps(result | {"seconds": 1.0, "iterations_per_second": 1.0}))
+    assert listed(client, "?sort=-accuracy") == [made[2], made[0], made[1]]
+    first = client.get("/experiments?sort=accuracy&limit=1").json()
+    assert listed(client, f"?sort=accuracy&cursor={first['next_cursor']}") == [made[2], made[1]]
+
+
+def test_a_cursor_belongs_to_its_order(client: httpx.Client) -> None:
+    for name in ("x" * 200, "\N{GREEK SMALL LETTER IOTA WITH DIALYTIKA AND TONOS}" * 200, "b"):
+        create(client, name)
+    cursor = client.get("/experiments?sort=name&limit=2").json()["next_cursor"]
+    assert len(cursor) < 2000
+    assert len(listed(client, f"?sort=name&cursor={cursor}")) == 1
+    for other in ("", "&sort=-name", "&sort=status"):
+        assert_problem(client.get(f"/experiments?cursor={cursor}{other}"), 422, "INVALID_CURSOR")
+
+
+@pytest.mark.parametrize("value", [True, 7, [], {}, "a\0", "\ud800", ["x"], float("nan")])
+@pytest.mark.parametrize("sort", ["name", "accuracy", "created"])
+def test_a_cursor_whose_value_no_order_has_is_refused(client: httpx.Client, sort: Sort, value: object) -> None:
+    forged = encoded([f"exp_{'0' * 26}", pagination._fingerprint(Filters(), sort), value])
+    assert_problem(client.get(f"/experiments?sort={sort}&cursor={forged}"), 422, "INVALID_CURSOR")
+
+
+def test_an_order_that_there_is_not_is_refused(client: httpx.Client) -> None:
+    body = assert_problem(client.get("/experiments?sort=loss"), 422, "VALIDATION_FAILED")
+    assert body["errors"][0]["pointer"] == "/query/sort"

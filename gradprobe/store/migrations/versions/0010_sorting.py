@@ -1,4 +1,4 @@
-"""Lists in other orders than the newest first: by name, and by the test accuracy that a result tells of."""
+"""Lists in every order: an index for each, with what filters look at beside it."""
 
 from alembic import op
 
@@ -7,6 +7,13 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
+_BEFORE: tuple[tuple[str, ...], ...] = (("status", "id"), ("verdict", "id"), ("id", "folded_name"))
+_AFTER: tuple[tuple[str, ...], ...] = (
+    ("id", "folded_name", "status", "verdict", "owner", "sweep_id"),
+    ("folded_name", "id", "status", "verdict", "owner", "sweep_id"),
+    ("status", "id", "verdict", "owner", "sweep_id", "folded_name"),
+    ("verdict", "id", "status", "owner", "sweep_id", "folded_name"),
+)
 _ACCURACY = {
     "sqlite": "coalesce(json_extract(result, '$.test_accuracy'), -1)",
     "postgresql": "coalesce((result::json ->> 'test_accuracy')::double precision, '-1'::double precision)",
@@ -14,13 +21,24 @@ _ACCURACY = {
 
 
 def upgrade() -> None:
-    op.create_index("ix_experiments_folded_name_id", "experiments", ["folded_name", "id"])
-    # On what is in the result already, and not on a column of its own: the workers of the release before, who would not
+    for columns in _AFTER:
+        op.create_index(_name(columns), "experiments", list(columns))
+    # On what the result tells already, and not on a column of its own: the workers of the release before, who would not
     # write that, go on meanwhile.
     accuracy = _ACCURACY[op.get_context().dialect.name]
-    op.execute(f"CREATE INDEX ix_experiments_test_accuracy_id ON experiments ({accuracy}, id)")
+    others = "id, status, verdict, owner, sweep_id, folded_name"
+    op.execute(f"CREATE INDEX ix_experiments_test_accuracy ON experiments ({accuracy}, {others})")
+    for columns in _BEFORE:
+        op.drop_index(_name(columns), "experiments")
 
 
 def downgrade() -> None:
-    op.drop_index("ix_experiments_test_accuracy_id", "experiments")
-    op.drop_index("ix_experiments_folded_name_id", "experiments")
+    for columns in _BEFORE:
+        op.create_index(_name(columns), "experiments", list(columns))
+    op.drop_index("ix_experiments_test_accuracy", "experiments")
+    for columns in _AFTER:
+        op.drop_index(_name(columns), "experiments")
+
+
+def _name(columns: tuple[str, ...]) -> str:
+    return f"ix_experiments_{'_'.join(columns)}"
