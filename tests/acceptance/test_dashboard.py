@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 from sqlalchemy import delete, insert, select
 
 from gradprobe import Client
@@ -18,7 +17,7 @@ from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.store.database import Database
 from gradprobe.store.tables import experiments
-from tests.acceptance.browser import Watched, launched, watched
+from tests.acceptance.browser import Watched, violations, watched
 from tests.integration.service.keyed import bearer
 from tests.integration.service.serving import serving
 from tests.integration.store.transactions import Store
@@ -39,12 +38,6 @@ HEALTHY = {
 #: Long enough to be watched; it is cancelled afterwards.
 LONG = {"name": "dashboard live", "dataset": "synthetic", "training": {"iterations": 200_000}}
 LAST_DRAWN = "() => Math.max(...(document.querySelectorAll('.js-plotly-plot')[0]?.data?.[0]?.x ?? [-1]))"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -212,15 +205,6 @@ def test_no_serious_violation_of_accessibility(
                 if width == 1280 or view == "/":
                     found |= {f"{view} {width}": problems} if (problems := violations(page)) else {}
     assert found == {}
-
-
-def violations(page: Page) -> list[str]:
-    """What axe calls serious or critical, with the first place where it is."""
-    return [
-        f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0].get('failureSummary', '')}"
-        for one in Axe().run(page).response["violations"]
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 def test_a_key_is_asked_for_and_kept_in_this_tab(browser: Browser, tmp_path: Path, sqlite_template: Path) -> None:
