@@ -104,7 +104,8 @@ figures: $(VENV)/.test data ## Run the tutorial and write its figures, and what 
 	@$(BIN)/python -m tests.acceptance.documents docs/tutorial.md
 
 dashboard: $(VENV)/.test $(VENV)/.browser data ## Test the dashboard, also with twenty runs compared and a thousand layers
-	@$(BIN)/python -m pytest tests/acceptance/test_dashboard.py $(ARGUMENTS)
+	@$(BIN)/python -m pytest tests/acceptance/test_dashboard.py tests/acceptance/test_dashboard_runs.py \
+	  tests/acceptance/test_accessibility.py tests/acceptance/test_api_page.py $(ARGUMENTS)
 
 openapi: $(VENV)/.test ## Write openapi/openapi.json from the code
 	@$(BIN)/python -m service.openapi openapi/openapi.json

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradprobe.diagnosis.findings import Finding
+from gradprobe.diagnosis.findings import Finding, called
 from gradprobe.diagnosis.measurements import Measurements
 from gradprobe.diagnosis.thresholds import Thresholds
 
@@ -24,6 +24,6 @@ def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
     evidence = {"weight_std": 0.0, "threshold": 0.0, "layers": len(layers)}
     yield Finding(
         "poor_initialization", "at_initialization", "critical", "symmetry", 0, last, not len(ended), len(steps),
-        f"All weights of {layers[0]} are one number at the start, so its units get one gradient and stay alike.",
+        f"All weights of {called(layers[0])} are one number at the start: its units get one gradient and stay alike.",
         "constant_weights", tuple(layers), dict.fromkeys(layers, 1.0), evidence,
     )  # fmt: skip
