@@ -83,8 +83,8 @@ bench-run: $(VENV)/.bench data
 bench-faults: $(VENV)/.embedded data ## Judge 245 labelled and 500 random experiments, ours and other tools' rules (20 minutes the first time)
 	@$(BIN)/python -m benchmarks.faults $(ARGUMENTS)
 
-# Like the peers of the benchmarks, the trainers bring many packages along.
-integrations: ## Train with Lightning's and with Hugging Face's trainer, watched (three minutes the first time)
+# Like the peers of the benchmarks, trainers and models bring many packages along.
+integrations: ## Lightning's and Hugging Face's trainer, models of torchvision, timm and Transformers, watched (four minutes)
 	@$(MAKE) --no-print-directory VENV=.venv-integrations integrations-run
 
 integrations-run: $(VENV)/.integrations
@@ -149,8 +149,8 @@ $(VENV)/.browser: $(VENV)/.test
 	@touch $@
 
 $(VENV)/.integrations: $(VENV)/.test
-	@echo "== Lightning, Transformers"
-	@$(PIP) -e ".[lightning,transformers]" -c constraints.txt
+	@echo "== Lightning, Transformers, timm, torchvision"
+	@$(PIP) -e ".[lightning,transformers,models]" -c constraints.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.embedded

@@ -14,11 +14,13 @@ def judge(measured: Measurements, thresholds: Thresholds) -> Iterator[Finding]:
     spread, steps = measured.series("weights", "std"), measured.steps("weights")
     if spread is None or not len(steps) or steps[0] != 0:
         return
+    # The output layer may well begin at zero, as many networks' heads do: each of its units has an error of its own.
+    spread = spread[:-1]
     alike = spread[:, 0] == 0.0
     if not alike.any():
         return
     names = measured.layer_names
-    layers = [name for name, found in zip(names, alike, strict=True) if found]
+    layers = [name for name, found in zip(names[:-1], alike, strict=True) if found]
     ended = np.flatnonzero((spread > 0).all(axis=0))
     last = int(steps[ended[0] - 1]) if len(ended) else int(steps[-1])
     evidence = {"weight_std": 0.0, "threshold": 0.0, "layers": len(layers)}
