@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(scope="session", autouse=True)
 def operators() -> Iterator[None]:
-    """torchvision's compiled operators are linked against CUDA's PyTorch, and it asks for two of them by name as it loads.
+    """torchvision's compiled operators are linked against CUDA's PyTorch, and as it loads it asks for two of them.
 
     Where PyTorch is the CPU's, their declarations are enough: networks are made of none of them.
     """

@@ -1,4 +1,4 @@
-"""Models that nobody here wrote, out of packages: watched they train to the same bits, and what is told of them is true."""
+"""Models that nobody here wrote: watched they train to the same bits, and what is told of them is true."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +17,13 @@ pytestmark = [pytest.mark.integrations, pytest.mark.filterwarnings("ignore")]  #
 STEPS, CLASSES, BATCH = 4, 5, 6
 Make = Callable[[], nn.Module]
 Loss = Callable[[nn.Module, int], Tensor]
+
+
+HAND: dict[str, Callable[[Tensor], float]] = {
+    "norm": lambda gradient: float(gradient.norm()),
+    "mean_abs": lambda gradient: float(gradient.abs().mean()),
+    "max_abs": lambda gradient: float(gradient.abs().max()),
+}
 
 
 def images(size: int) -> Loss:
@@ -58,17 +65,12 @@ def timm(name: str, **options: Any) -> Make:
     return make
 
 
-def language(architecture: str, **options: Any) -> Make:
+def language(architecture: str, task: str, **options: Any) -> Make:
     def make() -> nn.Module:
         import transformers  # noqa: PLC0415 - here alone
 
         config = getattr(transformers, f"{architecture}Config")(vocab_size=50, **options)
-        names = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
-        model: nn.Module = next(
-            getattr(transformers, f"{architecture}{name}")
-            for name in names
-            if hasattr(transformers, architecture + name)
-        )(config)
+        model: nn.Module = getattr(transformers, f"{architecture}{task}")(config)
         return model
 
     return make
@@ -92,11 +94,13 @@ MODELS: dict[str, tuple[Make, Loss, str]] = {
     "timm efficientnet_lite0": (timm("efficientnet_lite0"), images(64), "conv_stem"),
     "timm mixer": (timm("mixer_s32_224", img_size=64), images(64), "stem.proj"),
     "transformers gpt2": (
-        language("GPT2", n_embd=16, n_layer=2, n_head=2, n_positions=16), tokens(), "transformer.h.0.attn.c_attn",
+        language("GPT2", "LMHeadModel", n_embd=16, n_layer=2, n_head=2, n_positions=16),
+        tokens(), "transformer.h.0.attn.c_attn",
     ),
-    "transformers llama": (language("Llama", **SMALL), tokens(), "model.layers.0.self_attn.q_proj"),
+    "transformers llama": (language("Llama", "ForCausalLM", **SMALL), tokens(), "model.layers.0.self_attn.q_proj"),
     "transformers t5": (
-        language("T5", d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0),
+        language("T5", "ForConditionalGeneration", d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
+                 decoder_start_token_id=0),
         tokens(), "encoder.block.0.layer.0.SelfAttention.q",
     ),
 }  # fmt: skip
@@ -150,10 +154,3 @@ def test_it_trains_to_the_same_bits_and_its_statistics_are_those_of_its_gradient
     assert watching.diagnosis().failed_rules == ()
     assert said.splitlines()[0]
     print(f"{name}: {len(measured.names)} of {len(weights)} layers\n{said}")  # noqa: T201 - to be read with -s
-
-
-HAND: dict[str, Callable[[Tensor], float]] = {
-    "norm": lambda gradient: float(gradient.norm()),
-    "mean_abs": lambda gradient: float(gradient.abs().mean()),
-    "max_abs": lambda gradient: float(gradient.abs().max()),
-}
