@@ -83,8 +83,8 @@ bench-run: $(VENV)/.bench data
 bench-faults: $(VENV)/.embedded data ## Judge 245 labelled and 500 random experiments, ours and other tools' rules (20 minutes the first time)
 	@$(BIN)/python -m benchmarks.faults $(ARGUMENTS)
 
-# Like the peers of the benchmarks, the trainers bring many packages along.
-integrations: ## Train with Lightning's and with Hugging Face's trainer, watched (three minutes the first time)
+# Like the peers of the benchmarks, trainers and models bring many packages along.
+integrations: ## Lightning's and Hugging Face's trainer, models of torchvision, timm and Transformers, watched (four minutes)
 	@$(MAKE) --no-print-directory VENV=.venv-integrations integrations-run
 
 integrations-run: $(VENV)/.integrations
@@ -104,7 +104,8 @@ figures: $(VENV)/.test data ## Run the tutorial and write its figures, and what 
 	@$(BIN)/python -m tests.acceptance.documents docs/tutorial.md
 
 dashboard: $(VENV)/.test $(VENV)/.browser data ## Test the dashboard, also with twenty runs compared and a thousand layers
-	@$(BIN)/python -m pytest tests/acceptance/test_dashboard.py $(ARGUMENTS)
+	@$(BIN)/python -m pytest tests/acceptance/test_dashboard.py tests/acceptance/test_dashboard_runs.py \
+	  tests/acceptance/test_accessibility.py tests/acceptance/test_api_page.py $(ARGUMENTS)
 
 openapi: $(VENV)/.test ## Write openapi/openapi.json from the code
 	@$(BIN)/python -m service.openapi openapi/openapi.json
@@ -148,8 +149,8 @@ $(VENV)/.browser: $(VENV)/.test
 	@touch $@
 
 $(VENV)/.integrations: $(VENV)/.test
-	@echo "== Lightning, Transformers"
-	@$(PIP) -e ".[lightning,transformers]" -c constraints.txt
+	@echo "== Lightning, Transformers, timm, torchvision"
+	@$(PIP) -e ".[lightning,transformers,models]" -c constraints.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.embedded

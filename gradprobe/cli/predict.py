@@ -5,17 +5,14 @@ import math
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
 from gradprobe.cli import options
-from gradprobe.cli.exits import usage
 from gradprobe.cli.layers import shown_rows
 from gradprobe.cli.session import Session, session_of
-from gradprobe.cli.specfile import build
+from gradprobe.cli.specfile import build, validated
 from gradprobe.cli.wording import scientific
-from gradprobe.spec import Spec
 from gradprobe.theory import Prediction
 from gradprobe.theory import predict as predicted
 
@@ -39,11 +36,7 @@ def predict(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Say what theory expects of a network before it is trained: phase, depth limit, δ layer by layer."""
     given = {"activation": activation, "initialization": initialization, "depth": depth, "width": width}
-    try:
-        spec = Spec.model_validate(build(spec_file, given, (), set_ or ()))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise usage(f"/{'/'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    spec = validated(build(spec_file, given, (), set_ or ()))
     session, found = session_of(context), predicted(spec)
     if json:
         session.print_json(json_module.dumps(found.document(), indent=2))

@@ -8,7 +8,7 @@ import typer
 from gradprobe.cli import options
 from gradprobe.cli.exits import require
 from gradprobe.cli.session import session_of
-from gradprobe.cli.specfile import OPTION_PATHS, build
+from gradprobe.cli.specfile import OPTION_PATHS, build, validated
 from gradprobe.cli.up import DATA_DIRECTORY_HELP
 
 
@@ -33,4 +33,5 @@ def run(  # noqa: PLR0913 - each is an option of the command line
     """
     given: dict[str, Any] = {option: value for option, value in locals().items() if option in OPTION_PATHS}
     spec = build(spec_file, given, tag or (), set_ or ())
+    validated(spec)  # before anything is started for it
     require("gradprobe.cli.alone", extra="embedded").run_alone(session_of(context), spec, data_directory, json)

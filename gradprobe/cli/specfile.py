@@ -7,7 +7,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pydantic import ValidationError
+
 from gradprobe.cli.exits import usage
+from gradprobe.spec import Spec
 
 #: Where each option's value goes in the spec.
 OPTION_PATHS = {
@@ -48,6 +51,16 @@ def build(
         path, text = _split(setting, "--set", "network.width=20")
         put(spec, path, _value(text))
     return spec
+
+
+def validated(spec: dict[str, Any]) -> Spec:
+    """The spec with every default filled in, where no server judges it. Raises the usage error of its first fault."""
+    try:
+        return Spec.model_validate(spec)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        unknown = "there is no field of this name" if fault["type"] == "extra_forbidden" else fault["msg"]
+        raise usage(f"/{'/'.join(map(str, fault['loc']))}: {unknown}") from error
 
 
 def put(spec: dict[str, Any], path: str, value: Any) -> None:

@@ -24,6 +24,11 @@ HEALTHY = "healthy"
 UNDECIDED = "undecided"
 
 
+def called(layer: str) -> str:
+    """A layer as a sentence names it: in a loop of somebody's own it may be called by a mere number."""
+    return f"layer {layer}" if layer.isdecimal() else layer
+
+
 @dataclass(frozen=True, slots=True)
 class Remedy:
     """One change of the spec: an RFC 7396 merge patch, why, and what theory expects of it."""

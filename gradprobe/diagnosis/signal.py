@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from gradprobe.diagnosis.attribution import attribute, born_dead_by_chance, detail_of, null_band
-from gradprobe.diagnosis.findings import Cause, Finding, Phase, Severity
+from gradprobe.diagnosis.findings import Cause, Finding, Phase, Severity, called
 from gradprobe.diagnosis.measurements import Flags, Floats, Measurements, spells, window_means, windows
 from gradprobe.diagnosis.thresholds import Thresholds
 from gradprobe.theory import Prediction, band
@@ -193,7 +193,8 @@ def _spells(
     phase: Phase = "in_training"
     yield Finding(
         rule, phase, _severity(worst[names[layer]], thresholds), cause, first, last, spell.ongoing, last - first + 1,
-        f"From step {first} on {names[layer]} gets {_times(worst[names[layer]])} δ than {_reference(measured)}.",
+        f"From step {first} on {called(names[layer])} gets {_times(worst[names[layer]])} δ than "
+        f"{_reference(measured)}.",
         detail,
         tuple(names[index] for index in layers), worst, evidence,
     )  # fmt: skip
@@ -237,4 +238,4 @@ def _sentence(name: str, efolds: float, expected: float, rule: str) -> str:
     agrees = "as theory predicts of this network" if (expected < 0) == (rule == "vanishing") and abs(
         efolds - expected
     ) < max(3.0, 0.3 * abs(expected)) else "which theory does not expect of this network"  # fmt: skip
-    return f"At the first step {name} gets {_times(efolds)} δ than the output layer, {agrees}."
+    return f"At the first step {called(name)} gets {_times(efolds)} δ than the output layer, {agrees}."

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from gradprobe.diagnosis.attribution import born_dead_by_chance
-from gradprobe.diagnosis.findings import Cause, Finding, Phase, Severity
+from gradprobe.diagnosis.findings import Cause, Finding, Phase, Severity, called
 from gradprobe.diagnosis.measurements import Flags, Floats, Integers, Measurements, spells, window_means, windows
 from gradprobe.diagnosis.progress import learned_share
 from gradprobe.diagnosis.rates import early_path
@@ -113,7 +113,7 @@ def _finding(
     )
     return Finding(
         rule, phase, severity, why[0], begins, int(steps[inside.stop - 1]), ongoing, inside.stop - inside.start,
-        f"{100 * means[worst]:.0f} % of {names[worst]} is {kind} from step {begins} on and passes no gradient.",
+        f"{100 * means[worst]:.0f} % of {called(names[worst])} is {kind} from step {begins} on and passes no gradient.",
         why[1] or ("dead_units" if rule == "dying_units" else "saturation"),
         tuple(names[index] for index in layers), {names[index]: float(means[index]) for index in layers}, evidence,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 import { ended, pause, query, read } from "./api.js";
 import { Chart, RUNS, colour, lines, logarithmic, translucent } from "./charts.js";
 import { empty, h, replace, segmented } from "./dom.js";
-import { number, percent, title, words } from "./format.js";
+import { layerNames, number, percent, title, words } from "./format.js";
 import { badge, progress } from "./list.js";
 import { buckets, lastFinite, magnitudes, summarized } from "./series.js";
 
@@ -43,23 +43,22 @@ async function chooser(ids, signal) {
     h("option", { value: "" }, "an experiment …"), others.map((one) => h("option", { value: one.id }, `${title(one)}${one.verdict ? ` (${words(one.verdict)})` : ""}`))));
 }
 
-function layerName(depth, place) {
-  const index = place === "first" ? 1 : place === "middle" ? Math.max(1, Math.ceil(depth / 2)) : Math.max(1, depth - 1);
-  return `layer${index}`;
+function chosen(names, place) {
+  const index = place === "first" ? 1 : place === "middle" ? Math.ceil(names.length / 2) : names.length - 1;
+  return names[Math.max(1, index) - 1];
 }
 
 async function load(id, index, state, signal) {
   const experiment = await read(`/experiments/${id}`, signal);
-  const { depth, measured } = experiment.spec.network;
-  const named = layerName(depth ?? measured.length, state.place);
-  const layer = measured ? measured[Number(named.slice("layer".length)) - 1].name : named;
+  const names = layerNames(experiment.spec);
+  const layer = chosen(names, state.place);
   const path = `/experiments/${id}`;
   const tensor = state.of === "outputs" ? "output_gradients" : "weight_gradients";
   const recorded = experiment.spec.recording.tensors.includes(tensor);
   const of = state.of;
   const [metrics, over, last, histogram] = await Promise.all([
     read(query(`${path}/metrics`, { max_points: 300 }), signal),
-    recorded ? read(query(`${path}/gradients`, { of, statistics: "mean_abs", layers: [...new Set([layer, `layer${depth}`])].join(","), max_points: 300 }), signal) : null,
+    recorded ? read(query(`${path}/gradients`, { of, statistics: "mean_abs", layers: [...new Set([layer, names.at(-1)])].join(","), max_points: 300 }), signal) : null,
     recorded ? read(query(`${path}/gradients`, { of, statistics: "norm", max_points: 16 }), signal) : null,
     recorded ? read(query(`${path}/gradients/histograms`, { of, layers: layer, max_points: 8 }), signal) : null,
   ]);
@@ -97,9 +96,11 @@ function differences(specs) {
   const found = new Map();
   const walk = (value, path, index) => {
     if (typeof value === "object" && value !== null && !Array.isArray(value)) for (const [name, inner] of Object.entries(value)) walk(inner, `${path}/${name}`, index);
-    else { if (!found.has(path)) found.set(path, new Map()); found.get(path).set(index, JSON.stringify(value)); }
+    // Layer by layer it is no column of a table: the charts tell.
+    else if (!Array.isArray(value) || typeof value[0] !== "object") { if (!found.has(path)) found.set(path, new Map()); found.get(path).set(index, JSON.stringify(value)); }
   };
-  specs.forEach((spec, index) => walk({ ...spec, name: null, tags: null }, "", index));
+  // Of loops that are somebody's own the data set is moments of a batch, no two of which are alike.
+  specs.forEach((spec, index) => walk({ ...spec, name: null, tags: null, dataset: spec.network.kind === "watched" ? null : spec.dataset }, "", index));
   return [...found].filter(([, values]) => values.size < specs.length || new Set(values.values()).size > 1).map(([path]) => path).slice(0, 8);
 }
 
@@ -134,7 +135,8 @@ function drawCharts(charts, state) {
     const { groups, steps } = buckets(run.metrics);
     return { steps, ...summarized(run.metrics.metrics.loss, groups, false), low: null };
   }, { xaxis: { title: "iteration", tickformat: ",d" }, yaxis: wide(runs) ? logarithmic("nats") : { rangemode: "tozero" } });
-  drawn(charts.accuracy, (run) => ({ steps: run.metrics.evaluation.steps, middle: run.metrics.evaluation.test_accuracy }), { xaxis: { title: "iteration", tickformat: ",d" }, yaxis: { tickformat: ".0%", range: [-0.03, 1.03] } });
+  if (!runs.some((run) => run.metrics.evaluation.steps.length || !ended(run.experiment))) return charts.accuracy.blank("None of them was tested.");
+  return drawn(charts.accuracy, (run) => ({ steps: run.metrics.evaluation.steps, middle: run.metrics.evaluation.test_accuracy }), { xaxis: { title: "iteration", tickformat: ",d" }, yaxis: { tickformat: ".0%", range: [-0.03, 1.03] } });
 }
 
 /** Whether the losses are so far apart that only a logarithmic axis shows them all. */

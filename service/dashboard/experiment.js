@@ -3,7 +3,7 @@
 import { ended, follow, query, read, send } from "./api.js";
 import { Activity, Distribution, Flow, Metrics, Profile, Statistic } from "./panels.js";
 import { announce, h, replace } from "./dom.js";
-import { ago, duration, number, outline, percent, title, words } from "./format.js";
+import { ago, duration, layerNames, number, outline, percent, title, watched, words } from "./format.js";
 import { progress } from "./list.js";
 import { verdictCard } from "./verdict.js";
 import { affordable } from "./series.js";
@@ -32,7 +32,7 @@ export async function mount(view, { match, signal }) {
       heading(parts.heading, experiment);
       verdictCard(parts.verdict, experiment, judged.document);
       facts(parts.facts, experiment);
-      if (!shown) replace(parts.spec, h("details", {}, h("summary", {}, "Spec, and how to get the same numbers again"), h("pre", { tabindex: "0" }, JSON.stringify({ spec: experiment.spec, provenance: experiment.provenance }, null, 2))));
+      if (!shown) spec(parts.spec, experiment);
       for (const panel of Object.values(panels)) panel.update(experiment, documents, judged.document);
       if (!shown) { shown = true; replace(view, parts.heading, parts.verdict, parts.facts, charts, parts.spec); resolve(); }
       if (status && status !== experiment.status) announce(`${title(experiment)}: ${experiment.status}${experiment.verdict ? `, ${words(experiment.verdict)}` : ""}`);
@@ -46,8 +46,7 @@ export async function mount(view, { match, signal }) {
 }
 
 async function measured(experiment, signal) {
-  const { network } = experiment.spec;
-  const layers = network.depth ?? network.measured.length;
+  const layers = layerNames(experiment.spec).length;
   const recorded = experiment.spec.recording.tensors;
   const points = { max_points: affordable(layers) };
   const path = `/experiments/${experiment.id}`;
@@ -75,20 +74,24 @@ function heading(element, experiment) {
   const path = `/experiments/${experiment.id}`;
   const removal = h("button", { type: "button", class: "danger", onclick: () => { if (confirm(`Delete “${title(experiment)}” and everything it measured?`)) act("DELETE", path, () => { location.hash = "#/"; })(); } }, "Delete");
   replace(element, h("div", {}, h("h1", {}, title(experiment)),
-    h("div", { class: "crumb" }, h("span", {}, outline(experiment.spec)), h("span", {}, h("time", { datetime: experiment.created_at, title: experiment.created_at }, ago(experiment.created_at))), h("code", {}, experiment.id),
+    h("div", { class: "crumb" }, experiment.name ? h("span", {}, outline(experiment.spec)) : null, h("span", {}, h("time", { datetime: experiment.created_at, title: experiment.created_at }, ago(experiment.created_at))), h("code", {}, experiment.id),
       Object.entries(experiment.tags).map(([name, value]) => h("a", { class: "tag", href: query("#/", { tag: `${name}:${value}` }) }, `${name}:${value}`)))),
   h("div", { class: "actions" },
-    h("a", { class: "button", href: query("#/new", { from: experiment.id }) }, "Copy"),
+    watched(experiment) ? null : h("a", { class: "button", href: query("#/new", { from: experiment.id }) }, "Copy"),
     h("a", { class: "button", href: query("#/compare", { ids: experiment.id }) }, "Compare"),
-    !ended(experiment) ? h("button", { type: "button", onclick: act("POST", `${path}/cancel`, () => {}) }, "Cancel") : null,
-    ["failed", "cancelled"].includes(experiment.status) ? h("button", { type: "button", onclick: act("POST", `${path}/retry`, reload) }, "Try again") : null,
+    !ended(experiment) ? h("button", { type: "button", onclick: act("POST", `${path}/cancel`, () => {}) }, watched(experiment) ? "Stop recording" : "Cancel") : null,
+    ["failed", "cancelled"].includes(experiment.status) && !watched(experiment) ? h("button", { type: "button", onclick: act("POST", `${path}/retry`, reload) }, "Try again") : null,
     experiment.status !== "running" ? removal : null));
 }
 
 function facts(element, experiment) {
   const { result, progress: done, spec } = experiment;
-  const all = [
-    ["Status", progress(experiment)], ["Iterations", `${number(done.iteration)} of ${number(done.iterations)}`],
+  const steps = spec.training.iterations === null || (watched(experiment) && ended(experiment)) ? number(done.iteration) : `${number(done.iteration)} of ${number(done.iterations)}`;
+  const all = watched(experiment) ? [
+    ["Status", progress(experiment)], ["Updates", steps], ["Layers", number(spec.network.measured.length)], ["Batch", number(spec.training.batch_size)],
+    ["Optimizer", `${spec.optimizer.name} ${number(spec.optimizer.learning_rate)}`], ["Precision", spec.training.precision],
+  ] : [
+    ["Status", progress(experiment)], ["Iterations", steps],
     ["Test accuracy", percent(result?.test_accuracy)], ["Final loss", number(result?.final_loss)],
     ["Time", result ? duration(result.seconds) : "–"], ["Iterations a second", result ? number(result.iterations_per_second) : "–"],
     ["Data", words(spec.dataset.name)], ["Seed", String(spec.training.seed ?? "–")],
@@ -96,3 +99,10 @@ function facts(element, experiment) {
   replace(element, all.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
+/** All that there is to know of it, and of a loop what was not measured. */
+function spec(element, experiment) {
+  const left = experiment.spec.network.left_out ?? [];
+  replace(element, left.length ? [h("h2", {}, "Not measured"), h("ul", {}, left.map((text) => h("li", {}, text)))] : null,
+    h("details", {}, h("summary", {}, watched(experiment) ? "What is known of the loop" : "Spec, and how to get the same numbers again"),
+      h("pre", { tabindex: "0" }, JSON.stringify({ spec: experiment.spec, provenance: experiment.provenance }, null, 2))));
+}

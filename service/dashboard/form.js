@@ -67,7 +67,8 @@ async function start(contract, schema, parameters, signal) {
   }
   if (!parameters.has("from")) return plain;
   const { spec } = await read(`/experiments/${encodeURIComponent(parameters.get("from"))}`, signal);
-  return structuredClone(spec);
+  // A loop of somebody's own is no spec that could be run.
+  return spec.network.kind === "watched" ? plain : structuredClone(spec);
 }
 
 /** What mean-field theory says of the spec as it stands; nothing is trained for it. */

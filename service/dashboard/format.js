@@ -47,11 +47,22 @@ export function title(experiment) {
   return experiment.name ?? outline(experiment.spec);
 }
 
+/** Whether it is a loop of somebody's own, which reports: nothing of it can be run here. */
+export function watched(experiment) {
+  return experiment.spec.network.kind === "watched";
+}
+
+/** The names of its layers, input side first. */
+export function layerNames(spec) {
+  const { measured, depth } = spec.network;
+  return measured?.map(({ name }) => name) ?? Array.from({ length: depth }, (_, index) => `layer${index + 1}`);
+}
+
 /** What a spec is, in a line. */
 export function outline(spec) {
   const { network, optimizer } = spec;
   if (network.kind === "watched") {
-    return `${network.module || "watched loop"} · ${network.measured.length} layers · ${optimizer.name} ${number(optimizer.learning_rate)}`;
+    return `own loop · ${network.module ? `${network.module} · ` : ""}${network.measured.length} layers · ${optimizer.name} ${number(optimizer.learning_rate)}`;
   }
   const kind = network.kind === "mlp" ? "" : `${network.kind} `;
   const extras = [network.normalization !== "none" ? `${network.normalization} norm` : null, network.residual ? "residual" : null];

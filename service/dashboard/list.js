@@ -136,6 +136,8 @@ export function badge(verdict) {
 
 export function progress(one) {
   const { iteration, iterations } = one.progress;
+  // How long a loop of somebody's own will be is known where it was told.
+  if (one.status === "running" && one.spec.training.iterations === null) return h("span", { class: "dot running" }, "running");
   if (one.status !== "running") return h("span", { class: `dot ${one.status}` }, one.status === "succeeded" ? "done" : one.status);
   const share = Math.round((100 * iteration) / iterations);
   return [h("span", { class: "dot running" }, `${share} %`),

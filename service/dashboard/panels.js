@@ -3,7 +3,7 @@
 import { query, read } from "./api.js";
 import { Chart, colour, layerColour, lines, logarithmic, marks, mixed } from "./charts.js";
 import { segmented, select, replace, h } from "./dom.js";
-import { number, percent, power } from "./format.js";
+import { number, percent, power, watched } from "./format.js";
 import { buckets, lastFinite, linear, magnitudes, spread, summarized } from "./series.js";
 
 const MOST_LINES = 12;
@@ -124,7 +124,10 @@ export class Profile extends Panel {
 
   show(experiment, documents, diagnosis) {
     const prediction = diagnosis?.prediction;
-    if (!prediction) return this.chart.blank("No prediction yet");
+    if (!prediction) {
+      const { unknown } = experiment.spec.network;
+      return this.chart.blank(unknown ? `Theory does not know this network: ${unknown}.` : "No prediction yet");
+    }
     const range = { ordered: "ordered: gradients vanish with depth", critical: "critical: gradients neither vanish nor explode", chaotic: "chaotic: gradients explode with depth" };
     this.chart.note.textContent = `‖δ‖ of each layer ÷ the output layer's. Theory calls this network ${range[prediction.phase]}; the band is two deviations from seed to seed.`;
     return this.chart.draw(() => {
@@ -170,7 +173,7 @@ export class Activity extends Panel {
     // The output layer's are the logits, which saturate nowhere.
     const shown = spread(document.layers.slice(0, -1), MOST_LINES);
     const share = this.statistic !== "std";
-    this.chart.note.textContent = ACTIVITIES[this.statistic][1] + some(shown, document.layers);
+    this.chart.note.textContent = ACTIVITIES[this.statistic][1] + some(shown, document.layers.slice(0, -1));
     if (!shown.length) return this.chart.blank("There is no hidden layer.");
     return this.chart.draw(() => {
       const { groups, steps } = buckets(document);
@@ -198,6 +201,11 @@ export class Metrics extends Panel {
 
   show(experiment, { metrics }, diagnosis) {
     if (!metrics.steps.length) return this.chart.blank("Nothing measured yet");
+    const own = watched(experiment);
+    if (own && this.name !== "gradient_norm") {
+      if (metrics.metrics[this.name].every((value) => value === null)) return this.chart.blank(`The loop does not tell its ${this.name}.`);
+      this.chart.note.textContent = "Of each batch, as the loop told it.";
+    }
     return this.chart.draw(() => {
       const { groups, steps } = buckets(metrics);
       const { evaluation } = metrics;
@@ -205,9 +213,9 @@ export class Metrics extends Panel {
       const test = norm ? [] : evaluation[`test_${this.name}`];
       const series = [{ name: "batch", steps, colour: "#6d66f0", ...summarized(metrics.metrics[this.name], groups, norm) }];
       const traces = lines(series, { logarithmic: norm });
-      if (!norm) traces.push({ type: "scatter", mode: "lines+markers", name: "test set", x: evaluation.steps, y: test, line: { color: "#d9622b", width: 2 }, marker: { size: 6 }, customdata: test.map((value) => number(value)), hovertemplate: "test set<br>iteration %{x:,.0f}: %{customdata}<extra></extra>" });
-      return { traces, layout: { ...marks(diagnosis?.findings ?? [], false), showlegend: !norm, xaxis: time(experiment), yaxis: norm ? logarithmic("‖g‖") : this.name === "loss" ? { rangemode: "tozero" } : { range: [-0.03, 1.03], tickformat: ".0%" } },
-        says: `batch ${number(lastFinite(series[0].middle))}${norm ? "" : `, test set ${number(lastFinite(test))}`}` };
+      if (!norm && !own) traces.push({ type: "scatter", mode: "lines+markers", name: "test set", x: evaluation.steps, y: test, line: { color: "#d9622b", width: 2 }, marker: { size: 6 }, customdata: test.map((value) => number(value)), hovertemplate: "test set<br>iteration %{x:,.0f}: %{customdata}<extra></extra>" });
+      return { traces, layout: { ...marks(diagnosis?.findings ?? [], false), showlegend: !norm && !own, xaxis: time(experiment), yaxis: norm ? logarithmic("‖g‖") : this.name === "loss" ? { rangemode: "tozero" } : { range: [-0.03, 1.03], tickformat: ".0%" } },
+        says: `batch ${number(lastFinite(series[0].middle))}${norm || own ? "" : `, test set ${number(lastFinite(test))}`}` };
     });
   }
 }
@@ -216,7 +224,7 @@ export class Metrics extends Panel {
 export class Distribution extends Panel {
   constructor(id, signal) {
     super();
-    Object.assign(this, { id, signal, of: "outputs", scale: "logarithmic", layer: "layer1", busy: false });
+    Object.assign(this, { id, signal, of: "outputs", scale: "logarithmic", layer: null, busy: false });
     this.layers = h("span");
     this.chart = new Chart("Distribution over time", { all: true, tall: true, choices: [this.layers,
       segmented("Gradient", [["outputs", "δ"], ["weights", "∂L/∂W"]], this.of, this.set("of")),
@@ -225,10 +233,12 @@ export class Distribution extends Panel {
 
   async show(experiment, documents) {
     const known = documents[this.of] ?? documents.outputs ?? documents.weights;
+    this.layer ??= known?.layers[0]?.name ?? null;
     if (!this.layers.childElementCount && known?.layers.length) {
       replace(this.layers, select("Layer", known.layers.map(({ name }) => [name, name]), this.layer, this.set("layer")));
     }
     if (documents[this.of] === null) return this.chart.blank(NOT_RECORDED);
+    if (this.layer === null) return this.chart.blank("Nothing measured yet");
     const asked = `${this.of} ${this.layer} ${this.scale}`;
     if (this.busy === asked) return undefined;
     this.busy = asked;

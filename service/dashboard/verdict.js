@@ -2,7 +2,7 @@
 
 import { ended } from "./api.js";
 import { h, replace } from "./dom.js";
-import { number, tone, words } from "./format.js";
+import { number, tone, watched, words } from "./format.js";
 
 const SHOWN_EVIDENCE = 8;
 
@@ -11,9 +11,13 @@ export function verdictCard(element, experiment, diagnosis) {
   if (element.dataset.mark === mark) return;
   element.dataset.mark = mark;
   const open = new Set([...element.querySelectorAll("details[open]")].map((details) => details.dataset.finding));
-  if (experiment.status === "failed") {
-    return replace(element, h("div", { class: "card verdict bad" }, h("p", { class: "sentence" }, experiment.error?.message ?? "The service failed."),
+  const broken = experiment.status === "failed" ? experiment.error?.message ?? "The service failed." : null;
+  if (broken && !watched(experiment)) {
+    return replace(element, h("div", { class: "card verdict bad" }, h("p", { class: "sentence" }, broken),
       h("p", { class: "faint" }, "This is no verdict on the network: the service could not train it. ", h("code", {}, experiment.error?.code ?? ""))));
+  }
+  if (watched(experiment) && experiment.progress.iteration === 0) {
+    return replace(element, h("div", { class: "card verdict" }, h("p", { class: "sentence" }, broken ?? "Waiting for the loop's first report. The verdict comes with it.")));
   }
   if (!diagnosis || (experiment.status === "queued" && experiment.progress.iteration === 0)) {
     return replace(element, h("div", { class: "card verdict" }, h("p", { class: "sentence" }, "Waiting for a worker. The verdict comes with the first measurements; what theory expects is below already.")));
@@ -21,7 +25,7 @@ export function verdictCard(element, experiment, diagnosis) {
   const lead = h("div", { class: "line" }, h("span", { class: `badge ${tone(diagnosis.verdict)}`, "data-verdict": diagnosis.verdict }, words(diagnosis.verdict)),
     diagnosis.cause ? h("span", { class: "faint" }, `cause: ${words(diagnosis.cause)}`) : null,
     ended(experiment) ? null : h("span", { class: "faint" }, "so far"));
-  return replace(element, h("div", { class: `card verdict ${tone(diagnosis.verdict)}` }, lead, h("p", { class: "sentence" }, diagnosis.summary),
+  return replace(element, h("div", { class: `card verdict ${tone(diagnosis.verdict)}` }, lead, broken ? h("p", { class: "fault" }, broken) : null, h("p", { class: "sentence" }, diagnosis.summary),
     diagnosis.findings.map((found, index) => finding(found, experiment, open, index)),
     diagnosis.failed_rules.length ? h("p", { class: "fault" }, `Rules that failed themselves: ${diagnosis.failed_rules.map(words).join(", ")}.`) : null));
 }
@@ -36,7 +40,7 @@ function finding(found, experiment, open, index) {
     h("p", {}, found.explanation),
     h("p", { class: "evidence" }, evidence(found.evidence)),
     found.remedies.length ? h("ul", { class: "remedies", "aria-label": "Remedies" }, found.remedies.map((remedy) => h("li", {},
-      h("p", {}, h("strong", {}, words(remedy.id)), " – ", remedy.reason), h("button", { type: "button", onclick: () => apply(remedy, experiment) }, "Try it")))) : null));
+      h("p", {}, h("strong", {}, words(remedy.id)), " – ", remedy.reason), watched(experiment) ? null : h("button", { type: "button", onclick: () => apply(remedy, experiment) }, "Try it")))) : null));
 }
 
 function evidence(given) {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 #: It asks nothing of anybody by itself, and runs without a screen, as root and in a container.
@@ -130,6 +131,15 @@ def watched(browser: Browser, origin: str, **options: Any) -> Iterator[Watched]:
     yield page
     page.require_clean()
     context.close()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe calls serious or critical, with the first place where it is."""
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0].get('failureSummary', '')}"
+        for one in Axe().run(page).response["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
 
 
 if __name__ == "__main__":

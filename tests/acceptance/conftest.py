@@ -10,11 +10,13 @@ from typing import Any
 
 import psutil
 import pytest
+from playwright.sync_api import Browser
 
 from gradprobe import Client
 from gradprobe.embedded import Stack
 from gradprobe.resources import Experiment
 from gradprobe.settings import Settings
+from tests.acceptance.browser import launched
 from worker.data import load
 
 #: Quick recovery, so that a test of a lost worker takes seconds.
@@ -47,6 +49,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, mnist_directory: Path) -> It
     """One embedded stack for all tests that leave it whole: SQLite, its own broker, one worker."""
     with Stack(make_settings(tmp_path_factory.mktemp("stack"), mnist_directory, log_format="json")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 from sqlalchemy import delete, insert, select
 
 from gradprobe import Client
@@ -18,7 +17,7 @@ from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.store.database import Database
 from gradprobe.store.tables import experiments
-from tests.acceptance.browser import Watched, launched, watched
+from tests.acceptance.browser import Watched, violations, watched
 from tests.integration.service.keyed import bearer
 from tests.integration.service.serving import serving
 from tests.integration.store.transactions import Store
@@ -39,12 +38,6 @@ HEALTHY = {
 #: Long enough to be watched; it is cancelled afterwards.
 LONG = {"name": "dashboard live", "dataset": "synthetic", "training": {"iterations": 200_000}}
 LAST_DRAWN = "() => Math.max(...(document.querySelectorAll('.js-plotly-plot')[0]?.data?.[0]?.x ?? [-1]))"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -197,32 +190,6 @@ def test_a_sweep_is_a_table_and_a_heat_map(dashboard: Watched, stack: Stack) -> 
     assert violations(page) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_serious_violation_of_accessibility(
-    browser: Browser, stack: Stack, ended: tuple[Experiment, Experiment], scheme: Any
-) -> None:
-    views = {"/": 0, f"/experiments/{ended[0].id}": 3, f"/compare?ids={ended[0].id},{ended[1].id}": 2, "/new": 1}
-    found: dict[str, list[str]] = {}
-    for width in (1280, 390):
-        with watched(browser, stack.url, color_scheme=scheme, viewport={"width": width, "height": 1600}) as dashboard:
-            for view, charts in views.items():
-                page = dashboard.open(view)
-                dashboard.drawn(charts if width == 1280 else 0)
-                assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} is wider than the page"
-                if width == 1280 or view == "/":
-                    found |= {f"{view} {width}": problems} if (problems := violations(page)) else {}
-    assert found == {}
-
-
-def violations(page: Page) -> list[str]:
-    """What axe calls serious or critical, with the first place where it is."""
-    return [
-        f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0].get('failureSummary', '')}"
-        for one in Axe().run(page).response["violations"]
-        if one["impact"] in ("serious", "critical")
-    ]
-
-
 def test_a_key_is_asked_for_and_kept_in_this_tab(browser: Browser, tmp_path: Path, sqlite_template: Path) -> None:
     settings = Settings(data_directory=tmp_path, redis_url="redis://127.0.0.1:1/0", authentication="required")
     shutil.copy(sqlite_template, str(settings.database.database))
@@ -336,6 +303,7 @@ def test_a_thousand_layers_are_drawn(dashboard: Watched, stack: Stack) -> None:
     ratios.scroll_into_view_if_needed()
     expect(ratios.locator(".main-svg").first).to_be_visible()
     assert 1 <= ratios.locator(".plot").evaluate("plot => plot.data.filter(t => t.name).length") <= 12
+    assert violations(page) == []
     page.get_by_role("link", name="Experiments").first.click()  # it answers
     expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
 

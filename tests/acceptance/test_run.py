@@ -42,6 +42,14 @@ def test_it_trains_and_says_what_it_found(tmp_path: Path) -> None:
     assert (record.name, record.status, record.verdict) == ("alone", Status.SUCCEEDED, "vanishing")
 
 
+def test_a_spec_with_a_fault_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    with start(tmp_path / "none", "--set", "network.dept=3") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err == "gradprobe: /network/dept: there is no field of this name\n"
+    assert not (tmp_path / "none").exists()
+
+
 def test_ctrl_c_cancels_it(tmp_path: Path) -> None:
     """Otherwise the next worker on this data directory would go on with it, in silence, to its end."""
     with start(tmp_path, "--set", "training.iterations=1000000") as process:

@@ -45,16 +45,17 @@ def test_a_browser_gets_the_page_and_everybody_else_the_directory(client: httpx.
 
 def test_every_file_is_served_without_a_key(client: httpx.Client) -> None:
     names = {path.name for path in FOLDER.iterdir()}
-    assert names | {"plotly.min.js"} == set(assets())
-    for name in names - {"index.html"}:
+    assert names | {"plotly.min.js", "swagger-ui-bundle.js", "swagger-ui.css"} == set(assets())
+    for name in names - {"index.html", "docs.html"}:
         answer = client.get(f"/dashboard/{name}")
         assert (answer.status_code, answer.content) == (200, (FOLDER / name).read_bytes())
-    for reference in re.findall(r'(?:src|href)="(/dashboard/[^"]+)"', (FOLDER / "index.html").read_text()):
-        assert client.get(reference).status_code == 200
+    for page in ("index.html", "docs.html"):
+        for reference in re.findall(r'(?:src|href)="(/dashboard/[^"]+)"', (FOLDER / page).read_text()):
+            assert client.get(reference).status_code == 200
     assert client.get("/experiments").status_code == 401
 
 
-@pytest.mark.parametrize("path", ["nothing.js", "..%2Fapp.py", "%2e%2e/app.py", "static.py", ""])
+@pytest.mark.parametrize("path", ["nothing.js", "docs.html", "..%2Fapp.py", "%2e%2e/app.py", "static.py", ""])
 def test_nothing_else_is_served(client: httpx.Client, path: str) -> None:
     answer = client.get(f"/dashboard/{path}")
     assert answer.status_code in (401, 404)
@@ -87,9 +88,10 @@ def test_the_chart_library_is_the_installed_package_s_and_travels_small(client: 
     assert zstandard.ZstdDecompressor().decompress(raw) == assets()["plotly.min.js"].content
 
 
-def test_the_page_runs_nothing_but_the_server_s_own_files(client: httpx.Client) -> None:
+@pytest.mark.parametrize(("path", "file"), [("/", "index.html"), ("/docs", "docs.html")])
+def test_a_page_runs_nothing_but_the_server_s_own_files(client: httpx.Client, path: str, file: str) -> None:
     policy = dict(
-        part.split(" ", 1) for part in client.get("/", headers=HTML).headers["content-security-policy"].split("; ")
+        part.split(" ", 1) for part in client.get(path, headers=HTML).headers["content-security-policy"].split("; ")
     )
     assert policy == {
         "default-src": "'none'",
@@ -102,7 +104,8 @@ def test_the_page_runs_nothing_but_the_server_s_own_files(client: httpx.Client) 
         "form-action": "'none'",
         "frame-ancestors": "'none'",
     }
-    html = (FOLDER / "index.html").read_text()
+    html = (FOLDER / file).read_text()
+    assert client.get(path, headers=HTML).text == html
     assert re.findall(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=", html) == []
 
 

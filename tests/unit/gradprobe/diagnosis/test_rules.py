@@ -169,6 +169,9 @@ def test_constant_weights_are_a_poor_initialization() -> None:
     diagnosis = diagnose(made.measurements)
     assert diagnosis.verdict == "poor_initialization"
     assert diagnosis.cause == "symmetry"
+    head = Made(spec_of()).put("weights", "std", 0.0, 4)  # the output layer's units have an error of their own each
+    head.put("weights", "std", 0.1, 4, 1)
+    assert diagnose(head.measurements).verdict == "healthy"
 
 
 def test_a_learning_rate_that_moves_nothing() -> None:
