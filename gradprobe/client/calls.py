@@ -67,7 +67,7 @@ class Calls(GroupCalls):
         path = experiment_path(experiment_id)
         return await self._exchange.read(Experiment, path, {"wait": wait}, patience=wait or 0.0)
 
-    async def list(
+    async def list(  # noqa: PLR0913 - all are given by name
         self,
         *,
         status: Status | str | None = None,
@@ -75,10 +75,11 @@ class Calls(GroupCalls):
         verdict: str | None = None,
         name: str | None = None,
         sweep: str | None = None,
+        sort: str | None = None,
         limit: int | None = None,
     ) -> AsyncGenerator[Experiment, None]:
         """Experiments, newest first, page after page as they are consumed; `tag` is `key:value`, `limit` a total."""
-        query: Query = {"status": status, "tag": tag, "verdict": verdict, "name": name, "sweep": sweep, "cursor": None}
+        query: Query = {"status": status, "tag": tag, "verdict": verdict, "name": name, "sweep": sweep, "sort": sort}
         left = limit
         while left is None or left > 0:
             query["limit"] = _PAGE if left is None else min(left, _PAGE)

@@ -73,7 +73,7 @@ class Client(GroupClient):
         """One experiment. With `wait` (seconds, at most 30) the server answers when the status changes, or then."""
         return now(self._calls.get(experiment_id, wait))
 
-    def list(
+    def list(  # noqa: PLR0913 - all are given by name
         self,
         *,
         status: Status | str | None = None,
@@ -81,10 +81,17 @@ class Client(GroupClient):
         verdict: str | None = None,
         name: str | None = None,
         sweep: str | None = None,
+        sort: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Experiment]:
-        """Experiments, newest first, page after page as they are consumed; `tag` is `key:value`, `limit` a total."""
-        return each(self._calls.list(status=status, tag=tag, verdict=verdict, name=name, sweep=sweep, limit=limit))
+        """Experiments, newest first, page after page as they are consumed; `tag` is `key:value`, `limit` a total.
+
+        `sort`: `created`, `name`, `status`, `verdict` or `accuracy`, with a minus descending.
+        """
+        found = self._calls.list(
+            status=status, tag=tag, verdict=verdict, name=name, sweep=sweep, sort=sort, limit=limit
+        )
+        return each(found)
 
     def wait(
         self,

@@ -6,6 +6,8 @@ import json
 import httpx
 import pytest
 
+from gradprobe import Client
+from gradprobe.cli.app import run
 from gradprobe.resources import ExperimentPage
 from gradprobe.store.database import Database
 from gradprobe.store.listing import Filters, Sort
@@ -154,3 +156,15 @@ def test_a_cursor_whose_value_no_order_has_is_refused(client: httpx.Client, sort
 def test_an_order_that_there_is_not_is_refused(client: httpx.Client) -> None:
     body = assert_problem(client.get("/experiments?sort=loss"), 422, "VALIDATION_FAILED")
     assert body["errors"][0]["pointer"] == "/query/sort"
+
+
+def test_the_client_and_the_command_line_ask_for_an_order(
+    client: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b", "c", "a"):
+        client.post("/experiments", json={"name": name})
+    with Client(str(client.base_url)) as ours:
+        assert [one.name for one in ours.list(sort="name")] == ["a", "b", "c"]
+        assert [one.name for one in ours.list(sort="-name", limit=2)] == ["c", "b"]
+    assert run(["--url", str(client.base_url), "list", "--sort", "name", "--json"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["a", "b", "c"]
