@@ -1,5 +1,6 @@
 """`gradprobe export`."""
 
+import json as json_module
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -56,11 +57,15 @@ def export(  # noqa: PLR0913 - each is an option of the command line
     start: Annotated[int | None, typer.Option(min=0, help="The first iteration.")] = None,
     stop: Annotated[int | None, typer.Option(min=1, help="The iteration to stop before.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print where the file is, and its size, as JSON.")] = False,
 ) -> None:
     """Write what was measured to a file for another tool: TensorBoard, pandas, a spreadsheet, a browser."""
     if table is not None and form not in (FormName.CSV, FormName.PARQUET, FormName.ARROW):
         raise usage(f"A file of format {form} is no table; leave --table out")
-    with session_of(context).connect() as client:
+    if json and output == _TO_STANDARD_OUTPUT:
+        raise usage("With --output - the file itself is printed; leave --json out")
+    session = session_of(context)
+    with session.connect() as client:
         identifier = resolve(client, experiment)
         found = client.export(identifier, form.value, table.value if table else None, start, stop)
     if output == _TO_STANDARD_OUTPUT:
@@ -72,6 +77,9 @@ def export(  # noqa: PLR0913 - each is an option of the command line
         raise CommandError(f"{error.filename} is there already; give another --output, or --force") from error
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}") from error
+    if json:
+        session.print_json(json_module.dumps({"path": str(path), "bytes": len(found.content)}))
+        return
     typer.echo(f"{path}: {len(found.content):,} bytes")
     if form is FormName.TENSORBOARD:
         typer.echo(f"To see it: tensorboard --logdir {path.parent}")

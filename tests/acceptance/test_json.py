@@ -30,6 +30,8 @@ COMMANDS = {
     "watch": ("{id}", "last"),
     "gradients": ("{id}", "--layer", "layer1"),
     "diagnose": ("{id}",),
+    "export": ("{id}", "--format", "csv", "--output", "{directory}"),
+    "import": ("{directory}",),
     "remedy": ("{id}", "--seeds", "1", "--controls", "0"),
     "sweep": ("--axis", "/training/seed=0,1", *SET),
     "compare": ("{id}", "last"),
@@ -98,6 +100,9 @@ def test_it_prints_documents_and_nothing_else(
     if name == "keys revoke":
         assert run(["keys", "create", "alice", "--json"]) == 0
         words["key"] = json.loads(capsys.readouterr().out)["id"]
+    if name == "import":
+        with Client(stack.url) as client:
+            client.export(words["id"], "tensorboard").save(words["directory"])
     if name == "remedy":
         with Client(stack.url) as client:
             remedy = client.diagnosis(words["id"]).findings[0].remedies[0].id
