@@ -17,7 +17,7 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts compiled pytest screenshots docs documents figures dashboard openapi \
+.PHONY: help demo up test check lint types contracts compiled pytest thorough screenshots docs documents figures dashboard openapi \
   format faults chaos recovery test-compose fuzz bench bench-run bench-faults data clean integrations integrations-run
 
 help: ## Show this list
@@ -54,10 +54,13 @@ compiled: $(VENV)/.test
 
 pytest: $(VENV)/.test $(VENV)/.browser data
 	@echo "== tests"
-	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults and not documents and not integrations and not large" $(ARGUMENTS)
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults and not documents and not integrations and not large and not thorough" $(ARGUMENTS)
 
-faults: $(VENV)/.test data ## Each fault by itself, on both databases: kill, pause, cut off, fill up (ten minutes)
-	@$(BIN)/python -m pytest tests/acceptance/faults tests/integration/service/test_runs.py $(ARGUMENTS)
+faults: $(VENV)/.test data ## Each fault by itself, on both databases: kill, pause, cut off, fill up (a quarter of an hour)
+	@$(BIN)/python -m pytest -m faults $(ARGUMENTS)
+
+thorough: $(VENV)/.test $(VENV)/.browser data ## What the tests of `make test` show once, at length or in other variants (five minutes)
+	@$(BIN)/python -m pytest -m "thorough or large" $(ARGUMENTS)
 
 # The same seed gives the same faults in the same order, not at the same instant.
 chaos: $(VENV)/.test data ## 200 experiments under 104 random faults on each database, then the audit (half an hour)

@@ -13,8 +13,12 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def signal_when_parent_ends(number: signal.Signals) -> None:
-    """Have the kernel send this process the signal when the thread that started it ends.
+def signal_when_parent_ends(number: signal.Signals, parent: int) -> None:
+    """Have the kernel send this process the signal when the thread that started it ends; at once if `parent` has.
+
+    Args:
+        number: the signal.
+        parent: the process's id of who started this one.
 
     Raises:
         OSError: the kernel refuses.
@@ -25,17 +29,17 @@ def signal_when_parent_ends(number: signal.Signals) -> None:
     if library.prctl(_PR_SET_PDEATHSIG, int(number)) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"prctl: {os.strerror(code)}")
+    if os.getppid() != parent:  # it ended before the signal was asked for
+        os.kill(os.getpid(), number)
 
 
 def main() -> None:
-    """Ask for the signal, see that the parent still lives, become the program."""
+    """Ask for the signal, become the program."""
     parent, *command = sys.argv[1:]
     try:
-        signal_when_parent_ends(signal.SIGKILL)
+        signal_when_parent_ends(signal.SIGKILL, int(parent))
     except OSError as error:
         sys.exit(error.strerror)
-    if sys.platform == "linux" and os.getppid() != int(parent):  # it ended before the signal was asked for
-        sys.exit(1)
     os.execv(command[0], command)  # noqa: S606 - the stack's own command, no shell
 
 

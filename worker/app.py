@@ -39,6 +39,7 @@ if settings.telemetry:
     telemetry.require_installed()
 
 
+_PARENT = "_GRADPROBE_WORKER"
 #: The one consumer of this process, once it is ready; it knows the pool's children.
 _consumers: list[Any] = []
 
@@ -73,6 +74,7 @@ def _log(**_: Any) -> None:
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def _speak_one_language(instance: Any, **_: Any) -> None:
     _log()  # at once: what Celery warns of as it starts belongs there too
+    os.environ[_PARENT] = str(os.getpid())  # for the children
     instance.quiet = True  # its banner would stand raw among the lines
 
 
@@ -86,7 +88,7 @@ def _warm_up(**_: Any) -> None:
     # A parent that is killed closes the child's pipe, which only an idle child reads: one that trains would go on
     # beside its successor, one that starts would first load torch. SIGUSR2 ends the latter and asks the former, as
     # an orderly stop does, to give its experiment back.
-    guard.signal_when_parent_ends(signal.SIGUSR2)
+    guard.signal_when_parent_ends(signal.SIGUSR2, int(os.environ[_PARENT]))
     _log()  # Celery may have asked before this file was there to hear it
     if settings.telemetry:
         telemetry.start("worker")

@@ -4,9 +4,10 @@ Written by `gradprobe.watch`, stored where an experiment has its spec, and read 
 """
 
 import math
+from itertools import pairwise
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from gradprobe.parts.activation import Activation, AnyActivation, PlainActivation
@@ -17,14 +18,15 @@ from gradprobe.parts.text import TELL_PRINTABLE, TELL_STORABLE, Printable, Stora
 
 MAXIMUM_LAYERS: Final = 1000
 MAXIMUM_ELEMENTS: Final = 2**40
+#: As large as a number in single precision can be; theory multiplies these.
+MAXIMUM_MOMENT: Final = 1e38
 
 
 Dimension = Annotated[int, Field(ge=1, le=MAXIMUM_ELEMENTS), Whole]
-#: Of a tensor; a layer's weights have two dimensions or more, its output for one sample at least one.
+#: Of a layer's weights, or of its output for one sample.
 Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=8, strict=False)]
 LayerName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f,]+$"), Printable]
-
-
+Moment = Annotated[float, Field(ge=-MAXIMUM_MOMENT, le=MAXIMUM_MOMENT)]
 Line = Annotated[str, Field(max_length=200, json_schema_extra=TELL_PRINTABLE), Printable]
 Reason = Annotated[str, Field(max_length=500, json_schema_extra=TELL_STORABLE), Storable]
 
@@ -44,15 +46,16 @@ class WatchedLayer(SpecModel):
     weight_shape: Shape
     output_shape: Shape
     activation: Activation | None = None
-    weight_variance: float = Field(default=0.0, ge=0.0)
-    bias_variance: float = Field(default=0.0, ge=0.0)
-    bias_mean: float = 0.0
+    weight_variance: Moment = Field(default=0.0, ge=0.0)
+    bias_variance: Moment = Field(default=0.0, ge=0.0)
+    bias_mean: Moment = 0.0
 
 
 class WatchedNetwork(SpecModel):
     """A module of somebody's: its weight layers in the order of execution.
 
-    `unknown` says why theory can't speak of it; null for a plain chain of dense layers, which theory knows.
+    `unknown` says why theory can't speak of it; null for a plain chain of dense layers, which theory knows. Where the
+    weights' shapes are no such chain's, null becomes the reason.
     """
 
     kind: Literal["watched"] = "watched"
@@ -60,7 +63,7 @@ class WatchedNetwork(SpecModel):
     measured: tuple[WatchedLayer, ...] = Field(min_length=1, max_length=MAXIMUM_LAYERS, strict=False)
     normalization: Literal["none", "batch", "layer", "rms"] = "none"
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    unknown: Reason | None = None
+    unknown: Reason | None = Field(default=None, validate_default=True)
     left_out: tuple[Reason, ...] = Field(default=(), max_length=1000, strict=False)
 
     @field_validator("measured")
@@ -72,6 +75,11 @@ class WatchedNetwork(SpecModel):
                 told = f"a tensor of {layer.name} has more than {MAXIMUM_ELEMENTS} elements"
                 raise PydanticCustomError("too_many_elements", "{told}", {"told": told})
         return measured
+
+    @field_validator("unknown")
+    @classmethod
+    def _no_chain(cls, unknown: str | None, info: ValidationInfo) -> str | None:
+        return unknown or _unlike_a_chain(info.data.get("measured", ()))
 
     @property
     def layers(self) -> list[WeightLayer]:
@@ -127,13 +135,26 @@ class WatchedNetwork(SpecModel):
         return False
 
 
+def _unlike_a_chain(measured: tuple[WatchedLayer, ...]) -> str | None:
+    """Why these can't be dense layers one after another, by their shapes alone."""
+    for layer in measured:
+        if len(layer.weight_shape) != 2:
+            return (
+                f"the weights of {layer.name} have the shape {list(layer.weight_shape)}, a dense layer's have two sides"
+            )
+    for layer, following in pairwise(measured):
+        if layer.weight_shape[0] != following.weight_shape[1]:
+            return f"{following.name} does not take as many inputs as {layer.name} has outputs"
+    return None
+
+
 class WatchedInputs(SpecModel):
     """Moments of what entered the first layer at the first step: E[x], E[x²], each input's variance over the batch."""
 
     name: Literal["watched"] = "watched"
-    mean: float = 0.0
-    second: float = Field(default=1.0, ge=0.0)
-    centered: float = Field(default=1.0, ge=0.0)
+    mean: Moment = 0.0
+    second: Moment = Field(default=1.0, ge=0.0)
+    centered: Moment = Field(default=1.0, ge=0.0)
 
 
 class WatchedTraining(SpecModel):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gradprobe.parts.activation import AnyActivation, LeakyReLU, PlainActivation
-from gradprobe.parts.watched import MAXIMUM_LAYERS, WatchedInputs, WatchedLayer, WatchedNetwork
+from gradprobe.parts.watched import MAXIMUM_LAYERS, MAXIMUM_MOMENT, WatchedInputs, WatchedLayer, WatchedNetwork
 from gradprobe.probe.graph import Layer, Survey
 
 #: What may come, in this order, between a hidden layer and the next one in a chain that theory knows.
@@ -74,7 +74,7 @@ def _activation(layer: Layer) -> AnyActivation | None:
 
 def _finite(value: Tensor) -> float:
     number = float(value)
-    return number if math.isfinite(number) else 0.0
+    return min(max(number, -MAXIMUM_MOMENT), MAXIMUM_MOMENT) if math.isfinite(number) else 0.0
 
 
 def _moments(entry: Tensor | None) -> WatchedInputs:

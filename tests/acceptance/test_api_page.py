@@ -13,7 +13,7 @@ from tests.acceptance.browser import watched
 CONTRACT = json.loads((Path(__file__).parents[2] / "openapi" / "openapi.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.large)])
 def test_every_operation_is_shown_and_one_is_tried(browser: Browser, stack: Stack, width: int) -> None:
     operations = sum(len(path) for path in CONTRACT["paths"].values())
     with watched(browser, stack.url, viewport={"width": width, "height": 900}) as dashboard:

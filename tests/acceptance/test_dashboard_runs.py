@@ -87,6 +87,7 @@ def test_a_loop_grows_on_the_dashboard_and_ends_there(browser: Browser, stack: S
         expect(page.locator(".facts .dot")).to_have_text("done")
 
 
+@pytest.mark.thorough
 def test_a_network_that_theory_does_not_know_is_told_as_such(browser: Browser, stack: Stack) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(

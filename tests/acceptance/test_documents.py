@@ -13,7 +13,7 @@ from tests.acceptance.documents import Block, Reader, blocks, differs, environme
 
 ROOT = Path(__file__).parents[2]
 #: Pages that are run with every test; `make documents` runs the others as well.
-SHORT = ("README.md", "docs/explanation/delta.md", "docs/how-to/read-gradients.md")
+SHORT = ("README.md", "docs/explanation/delta.md")
 #: What begins with one of these isn't run, on any page.
 PROGRAMS = {
     "make": "it is run by CI itself, or takes minutes",

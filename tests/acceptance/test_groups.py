@@ -9,6 +9,7 @@ from gradprobe.cli import run
 from gradprobe.embedded import Stack
 
 
+@pytest.mark.thorough
 def test_one_post_takes_the_classic_net_over_85_percent(stack: Stack, client: Client) -> None:
     """Six sigmoid layers on MNIST, as they come by default; what the diagnosis proposes first, tried."""
     classic = client.wait(client.create({}).id, timeout=240)

@@ -1,6 +1,7 @@
 """`--json`: every command that prints data has it, and prints documents alone, on a real stack."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from gradprobe.cli import run
 from gradprobe.cli.app import app
 from gradprobe.embedded import Stack
 from gradprobe.settings import Settings
-from gradprobe.store import migrate
 
 SPEC: dict[str, Any] = {"dataset": "synthetic", "training": {"iterations": 60}}
 SET = ("--set", "dataset.name=synthetic", "--set", "training.iterations=60")
@@ -77,22 +77,35 @@ def ended(stack: Stack) -> str:
         return client.wait(client.create(SPEC).id, timeout=120).id
 
 
-@pytest.fixture
-def words(
-    stack: Stack, ended: str, mnist_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, str]:
-    """What stands for the names in braces; the database of the settings is one of its own."""
-    monkeypatch.setenv("GRADPROBE_DATA_DIRECTORY", str(tmp_path))
-    monkeypatch.setenv("GRADPROBE_DATASETS_DIRECTORY", str(mnist_directory))
-    migrate.upgrade(Settings(data_directory=tmp_path).database)
+@pytest.fixture(scope="module")
+def others(stack: Stack) -> dict[str, str]:
+    """An experiment to be tried again, and one to be deleted."""
     with Client(stack.url) as client:
         long = SPEC | {"training": {"iterations": 100_000}}
         cancelled = client.wait(client.cancel(client.create(long).id).id).id
         deleted = client.wait(client.create(SPEC).id).id
-    return {"id": ended, "cancelled": cancelled, "deleted": deleted, "directory": str(tmp_path / "d")}
+    return {"cancelled": cancelled, "deleted": deleted}
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.fixture
+def words(
+    ended: str,
+    others: dict[str, str],
+    mnist_directory: Path,
+    sqlite_template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, str]:
+    """What stands for the names in braces; the database of the settings is one of its own."""
+    monkeypatch.setenv("GRADPROBE_DATA_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("GRADPROBE_DATASETS_DIRECTORY", str(mnist_directory))
+    shutil.copy(sqlite_template, str(Settings(data_directory=tmp_path).database.database))
+    return others | {"id": ended, "directory": str(tmp_path / "d")}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.thorough] * (name in ("demo", "run"))) for name in sorted(COMMANDS)]
+)
 def test_it_prints_documents_and_nothing_else(
     name: str, stack: Stack, words: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

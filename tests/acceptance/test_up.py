@@ -47,7 +47,9 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     eventually(lambda: all(ended(process) for process in processes))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.faults)]
+)
 def test_it_is_ready_when_it_says_so_and_stops_when_it_is_asked(
     up: Ready, number: int, code: int, tmp_path: Path
 ) -> None:
@@ -73,7 +75,9 @@ def test_killing_it_leaves_no_process(up: Ready) -> None:
     assert_gone(children)
 
 
-@pytest.mark.parametrize("program", ["celery", "uvicorn", "valkey-server"])
+@pytest.mark.parametrize(
+    "program", ["celery", *(pytest.param(name, marks=pytest.mark.faults) for name in ("uvicorn", "valkey-server"))]
+)
 def test_the_death_of_a_part_ends_it_with_the_reason(up: Ready, program: str) -> None:
     process, _ = up
     children = family(process)

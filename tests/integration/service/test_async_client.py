@@ -20,6 +20,7 @@ from gradprobe.settings import Settings
 from gradprobe.state import Status
 from gradprobe.store import leases
 from gradprobe.store.database import Database
+from tests.databases import POSTGRESQL_AT_LENGTH
 from tests.integration.service import measured
 from tests.integration.service.serving import environment_of
 
@@ -100,6 +101,7 @@ def test_pages_are_fetched_as_they_are_consumed(url: str) -> None:
     played(story())
 
 
+@POSTGRESQL_AT_LENGTH
 def test_two_hundred_wait_at_once_in_the_time_of_one(url: str, database: Database) -> None:
     async def story() -> None:
         async with AsyncClient(url) as client:
@@ -187,6 +189,7 @@ def test_events_come_to_many_and_stop_where_they_are_left(url: str, database: Da
     played(story())
 
 
+@POSTGRESQL_AT_LENGTH
 def test_waits_and_events_outlive_a_restart(service_settings: Settings, database: Database) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -22,6 +22,7 @@ from gradprobe.export.contents import LAYER_TENSORS
 from gradprobe.statistics import Tensor
 from gradprobe.store.database import Database
 from gradprobe.store.experiments import Record
+from tests.databases import POSTGRESQL_AT_LENGTH
 from tests.integration.service import measured
 from tests.integration.service.problem_shape import assert_problem
 
@@ -168,6 +169,7 @@ def in_tensorboard(client: httpx.Client, experiment_id: str, directory: Path) ->
     return EventAccumulator(str(directory), size_guidance={"tensors": 0}).Reload()
 
 
+@POSTGRESQL_AT_LENGTH
 def test_a_picture_and_a_page_that_asks_no_host(
     client: httpx.Client, experiment_id: str, stored: dict[Tensor, StatisticsBlock]
 ) -> None:

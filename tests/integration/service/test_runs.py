@@ -54,6 +54,36 @@ def run_id(client: httpx.Client) -> str:
     return str(answer.json()["id"])
 
 
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [
+        ([[3], [2, 3]], "the weights of 0 have the shape [3]"),
+        ([[4, 3], [2, 4, 5, 5]], "the weights of 1 have the shape [2, 4, 5, 5]"),
+        ([[4, 3], [2, 5]], "1 does not take as many inputs as 0 has outputs"),
+        ([[4, 3], [2, 4]], None),
+    ],
+)
+def test_layers_that_are_no_chain_are_told_as_such(
+    client: httpx.Client, shapes: list[list[int]], reason: str | None
+) -> None:
+    """Whoever writes a report by hand may leave `unknown` out; theory is asked only of what it knows."""
+    measured = [
+        {"name": str(number), "weight_shape": shape, "output_shape": [2]} for number, shape in enumerate(shapes)
+    ]
+    made = client.post("/runs", json={**SPEC, "network": {"measured": measured}}).json()
+    found = client.get(f"/experiments/{made['id']}/diagnosis")
+    assert found.status_code == 200, found.text
+    assert (found.json()["prediction"] is None) == (reason is not None)
+    assert (made["spec"]["network"]["unknown"] or "").startswith(reason or "")
+
+
+@pytest.mark.parametrize("bias", [1e39, -1e300])
+def test_moments_beyond_single_precision_are_refused(client: httpx.Client, bias: float) -> None:
+    layer = {"name": "0", "weight_shape": [2, 3], "output_shape": [2], "bias_mean": bias}
+    answer = client.post("/runs", json={**SPEC, "network": {"measured": [layer]}})
+    assert_problem(answer, 422, "VALIDATION_FAILED")
+
+
 def test_a_watched_loop_is_read_like_an_experiment(client: httpx.Client) -> None:
     model = chain(depth=8)
     with watched(model, url=str(client.base_url), name="mine", tags={"of": "me"}) as (watching, optimizer):

@@ -12,6 +12,7 @@ import httpx
 from gradprobe.settings import Settings
 from gradprobe.store import leases
 from gradprobe.store.database import Database
+from tests.databases import POSTGRESQL_AT_LENGTH
 from tests.integration.service import measured
 from tests.integration.service.serving import environment_of
 
@@ -86,6 +87,7 @@ def test_if_none_match_takes_lists_and_weak_tags(client: httpx.Client, experimen
         assert bool(response.content) == (status == 200)
 
 
+@POSTGRESQL_AT_LENGTH
 def test_the_server_stops_without_waiting_for_those_who_wait(service_settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -14,6 +14,7 @@ from gradprobe.settings import Settings
 from gradprobe.state import Status
 from gradprobe.store import checkpoints, leases, tails
 from gradprobe.store.tables import checkpoints as table
+from tests.databases import POSTGRESQL_AT_LENGTH
 from tests.integration.store.transactions import Store
 from tests.numerics.replay import small_dataset
 from tests.processes import eventually
@@ -112,6 +113,7 @@ def undisturbed(store: Store, settings: Settings) -> Callable[[str], Series]:
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("how", [Killed, WorkerStopping])
+@POSTGRESQL_AT_LENGTH
 def test_the_series_is_an_undisturbed_run_s(
     name: str,
     how: type[BaseException],
@@ -190,6 +192,7 @@ def test_from_a_checkpoint_that_can_t_be_used_it_begins_anew(
     assert read_series(store.database, identifier).differences(expected) == []
 
 
+@POSTGRESQL_AT_LENGTH
 def test_time_is_limited_over_all_attempts(store: Store, settings: Settings, end_at: Ends) -> None:
     identifier = store.create(document("dropout", 1_000_000)).id
     short = settings.model_copy(update={"maximum_seconds": 3.0})

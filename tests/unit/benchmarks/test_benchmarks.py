@@ -12,6 +12,7 @@ from benchmarks.results import Goal, Result, Row, Table, cells, document, text
 from benchmarks.timing import Timed, Times, in_rounds
 
 
+@pytest.mark.thorough
 def test_a_network_is_measured_with_and_without_the_probe() -> None:
     table = overhead.measure(overhead.NETS["classic"], torch.device("cpu"), overhead.QUICK)
     *timed, same = table.rows
@@ -47,6 +48,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert (ours.wall, ours.least, ours.processor) == (15.0, 1.5, 30.0)
 
 
+@pytest.mark.thorough
 def test_subjects_take_turns() -> None:
     order: list[str] = []
 

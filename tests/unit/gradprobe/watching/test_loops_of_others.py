@@ -184,6 +184,7 @@ def _rank(rank: int, address: str, directory: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.thorough
 def test_distributed_training_is_watched_on_one_rank_or_on_each(tmp_path: Path) -> None:
     processes.spawn(_rank, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
     assert (tmp_path / "0").read_text() == "12"
