@@ -5,7 +5,7 @@ Every function takes a connection inside a transaction that its caller opened an
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Self
@@ -26,7 +26,7 @@ from gradprobe.state import ACTIVE, Status, may_become
 from gradprobe.store import checkpoints, listing, tallies
 from gradprobe.store.documents import parsed
 from gradprobe.store.listing import NEWEST, Filters, Position, Sort, folded
-from gradprobe.store.tables import blocks, experiments, now, sweeps, tags
+from gradprobe.store.tables import blocks, experiments, now, one_of, sweeps, tags
 from gradprobe.subject import AnySpec
 
 
@@ -239,7 +239,7 @@ def page(
 
 def read_all(connection: Connection, identifiers: Sequence[str]) -> list[Record]:
     """These experiments, which are there, in this order."""
-    rows = {row.id: row for row in connection.execute(_RECORDS.where(experiments.c.id.in_(identifiers)))}
+    rows = {row.id: row for row in connection.execute(_RECORDS.where(one_of(experiments.c.id, identifiers))).all()}
     return _with_tags(connection, [rows[identifier] for identifier in identifiers])
 
 
@@ -356,9 +356,8 @@ def write_tags(connection: Connection, identifier: str, given: Mapping[str, str]
 
 def _with_tags(connection: Connection, rows: Sequence[Row[Any]]) -> list[Record]:
     found: dict[str, dict[str, str]] = {row.id: {} for row in rows}
-    wanted: Iterable[Row[Any]] = ()
     if found:
-        wanted = connection.execute(select(tags).where(tags.c.experiment_id.in_(found)).order_by(tags.c.key))
-    for tag in wanted:
-        found[tag.experiment_id][tag.key] = tag.value
+        wanted = select(tags.c.experiment_id, tags.c.key, tags.c.value).where(one_of(tags.c.experiment_id, found))
+        for identifier, key, value in connection.execute(wanted.order_by(tags.c.key)).all():
+            found[identifier][key] = value
     return [Record.from_row(row, found[row.id]) for row in rows]

@@ -1,10 +1,14 @@
 """The tables. Times are seconds since 1970 in UTC, taken from the database's own clock."""
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     Index,
@@ -14,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    literal,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -128,6 +133,28 @@ def _beside_sqlite(element: beside, compiler: SQLCompiler, **options: Any) -> st
 @compiles(beside, "postgresql")
 def _beside_postgresql(element: beside, compiler: SQLCompiler, **options: Any) -> str:
     return compiler.process(element.clauses, **options)
+
+
+class _one_of(FunctionElement[bool]):  # noqa: N801 - reads as a function of SQL
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_one_of, "sqlite")
+def _one_of_sqlite(element: _one_of, compiler: SQLCompiler, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 - both are SQLAlchemy's own words
+
+
+@compiles(_one_of, "postgresql")
+def _one_of_postgresql(element: _one_of, compiler: SQLCompiler, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} = ANY (ARRAY(SELECT json_array_elements_text(CAST({values} AS json))))"
+
+
+def one_of(column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
+    """Whether a text is among these, however many. `IN` has a parameter for each, which makes a query of its own."""
+    return _one_of(column, literal(json.dumps(list(values))))
 
 
 #: Groups of experiments: `kind` is `sweep` or `remedies`. `stage` is 0 where nothing will be added to it any more.
