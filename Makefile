@@ -17,7 +17,7 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 # The compiled statistics are kept here for all processes of all tests.
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
-.PHONY: help demo up test check lint types contracts compiled pytest thorough screenshots docs documents figures dashboard openapi \
+.PHONY: help demo up test check lint types contracts compiled imported pytest thorough screenshots docs documents figures dashboard openapi \
   format faults chaos recovery test-compose fuzz bench bench-run bench-faults data clean integrations integrations-run
 
 help: ## Show this list
@@ -30,8 +30,9 @@ up: $(VENV)/.embedded data ## Start the whole stack on this machine, at http://1
 	@$(BIN)/gradprobe up
 
 # What needs the network, what needs a processor, and what is compiled once for all tests go on side by side.
-test: $(VENV)/.test ## Lint, types, import contracts, then all tests that need neither Docker nor a GPU
-	@$(MAKE) --no-print-directory --jobs=3 check compiled data $(VENV)/.browser
+test: $(VENV)/.embedded ## Lint, types, import contracts, then all tests that need neither Docker nor a GPU
+	@$(MAKE) --no-print-directory --jobs=3 $(VENV)/.test compiled data
+	@$(MAKE) --no-print-directory --jobs=3 check imported $(VENV)/.browser
 	@$(MAKE) --no-print-directory pytest
 
 check: lint types contracts
@@ -49,8 +50,12 @@ contracts: $(VENV)/.test
 	@echo "== import contracts"
 	@$(BIN)/lint-imports --no-logo
 
-compiled: $(VENV)/.test
+compiled: $(VENV)/.embedded
 	@$(BIN)/python -c 'from gradprobe.probe import warm_up; warm_up()'
+
+# So that bytecode is written once, and not by every process of the tests for itself; what fails here fails there.
+imported: $(VENV)/.test
+	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null 2>&1 || true
 
 pytest: $(VENV)/.test $(VENV)/.browser data
 	@echo "== tests"
