@@ -69,7 +69,7 @@ def experiment_document(record: Record) -> dict[str, Any]:
         "name": record.name,
         "tags": record.tags,
         "notes": record.notes,
-        "spec": record.spec,
+        "spec": orjson.Fragment(record.spec_text),  # a spec's own JSON, which has no NaN
         "status": record.status,
         "progress": {"iteration": record.iteration, "iterations": record.iterations},
         "attempt": record.attempt,

@@ -160,7 +160,7 @@ def test_a_fault_of_the_service_is_logged_and_not_told(
     client: httpx.Client, database: Database, experiment_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with database.write() as connection:
-        connection.execute(text("UPDATE experiments SET spec = 'no JSON at all'"))
+        connection.execute(text("UPDATE experiments SET layers = 'no JSON at all'"))
 
     with caplog.at_level(logging.ERROR):
         response = client.get(f"/experiments/{experiment_id}", headers={"X-Request-ID": "find-me"})
