@@ -253,7 +253,10 @@ def page(
 
 def read_all(connection: Connection, identifiers: Sequence[str]) -> list[Record]:
     """These experiments, which are there, in this order."""
-    rows = {row.id: row for row in connection.execute(_RECORDS.where(one_of(experiments.c.id, identifiers))).all()}
+    rows = {
+        row.id: row
+        for row in connection.execute(_RECORDS.where(one_of(connection, experiments.c.id, identifiers))).all()
+    }
     return _with_tags(connection, [rows[identifier] for identifier in identifiers])
 
 
@@ -371,7 +374,9 @@ def write_tags(connection: Connection, identifier: str, given: Mapping[str, str]
 def _with_tags(connection: Connection, rows: Sequence[Row[Any]]) -> list[Record]:
     found: dict[str, dict[str, str]] = {row.id: {} for row in rows}
     if found:
-        wanted = select(tags.c.experiment_id, tags.c.key, tags.c.value).where(one_of(tags.c.experiment_id, found))
+        wanted = select(tags.c.experiment_id, tags.c.key, tags.c.value).where(
+            one_of(connection, tags.c.experiment_id, found)
+        )
         for identifier, key, value in connection.execute(wanted.order_by(tags.c.key)).all():
             found[identifier][key] = value
     return [Record.from_row(row, found[row.id]) for row in rows]

@@ -1,6 +1,7 @@
 """Lists: newest first, in pages that neither skip nor repeat, narrowed by every kind of filter."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -178,8 +179,8 @@ def test_an_order_of_what_is_filtered(store: Store) -> None:
     assert [record.name for record in records] == ["n0", "n1", "n3"]
 
 
-def plan(database: Database, filters: Filters, sort: Sort, after: Position | None = None) -> list[list[str]]:
-    """How SQLite goes about each statement that chooses."""
+def plan(database: Database, read: Callable[..., Any], *arguments: Any) -> list[list[str]]:
+    """How SQLite goes about each statement of what reads."""
     statements: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -187,7 +188,7 @@ def plan(database: Database, filters: Filters, sort: Sort, after: Position | Non
 
     with database.read() as connection:
         event.listen(connection, "before_cursor_execute", note)
-        listing.page(connection, filters, sort, after, 10)
+        read(connection, *arguments)
         event.remove(connection, "before_cursor_execute", note)
         return [
             [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
@@ -207,10 +208,17 @@ def plan(database: Database, filters: Filters, sort: Sort, after: Position | Non
 )
 def test_what_a_page_holds_is_found_in_indexes_alone(sqlite_database: Database, filters: Filters) -> None:
     """A row is twenty times as wide as what a filter looks at; SQLite says how it goes about it."""
-    [steps] = plan(sqlite_database, filters, "-created")
+    [steps] = plan(sqlite_database, listing.page, filters, "-created", None, 10)
     found = [step for step in steps if "USING" in step and "(id=?)" not in step]
     assert found, steps
     assert all("COVERING INDEX" in step for step in found), steps
+
+
+def test_what_a_page_shows_is_looked_up_by_id(sqlite_database: Database) -> None:
+    store = Store(sqlite_database)
+    made = [store.create({"tags": {"k": "x"}}).id for _ in range(2)]
+    rows, tagged = plan(sqlite_database, experiments.read_all, made)
+    assert ["(id=?)" in rows[0], "(experiment_id=?)" in tagged[0]] == [True, True], (rows, tagged)
 
 
 @pytest.mark.parametrize("sort", SORTS)
@@ -218,6 +226,6 @@ def test_no_order_sorts(sqlite_database: Database, sort: Sort) -> None:
     """Each is the order of an index, the first page and any other."""
     value = 0.5 if "accuracy" in sort else None if "created" in sort else "x"
     for after in (None, Position("exp_0", value)):
-        for steps in plan(sqlite_database, Filters(), sort, after):
+        for steps in plan(sqlite_database, listing.page, Filters(), sort, after, 10):
             assert "USING" in steps[0], steps
             assert not any("TEMP B-TREE" in step for step in steps), steps
