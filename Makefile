@@ -92,7 +92,7 @@ bench-faults: $(VENV)/.embedded data ## Judge 245 labelled and 500 random experi
 	@$(BIN)/python -m benchmarks.faults $(ARGUMENTS)
 
 # Like the peers of the benchmarks, trainers and models bring many packages along.
-integrations: ## Lightning's and Hugging Face's trainer, models of torchvision, timm and Transformers, watched (four minutes)
+integrations: ## Lightning, Hugging Face's trainer, models of torchvision, timm and Transformers, MLflow, wandb (five minutes)
 	@$(MAKE) --no-print-directory VENV=.venv-integrations integrations-run
 
 integrations-run: $(VENV)/.integrations
@@ -157,8 +157,8 @@ $(VENV)/.browser: $(VENV)/.test
 	@touch $@
 
 $(VENV)/.integrations: $(VENV)/.test
-	@echo "== Lightning, Transformers, timm, torchvision"
-	@$(PIP) -e ".[lightning,transformers,models]" -c constraints.txt
+	@echo "== Lightning, Transformers, timm, torchvision, MLflow, wandb"
+	@$(PIP) -e ".[lightning,transformers,models,mlflow,wandb]" -c constraints.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.embedded

@@ -14,7 +14,9 @@ from gradprobe.embedded.broker import free_port
 from tests.acceptance.conftest import SYNTHETIC, make_settings, pool_children, running_past, until
 from tests.processes import ended, eventually
 
-LONG = {"dataset": "synthetic", "training": {"iterations": 3000}}
+#: Some seconds of training, so that what goes wrong goes wrong during it.
+ITERATIONS = 10_000
+LONG = {"dataset": "synthetic", "training": {"iterations": ITERATIONS}}
 
 
 def assert_complete(client: Client, identifier: str, iterations: int) -> None:
@@ -28,7 +30,7 @@ def test_a_killed_worker_child_is_replaced(stack: Stack, client: Client) -> None
         process.kill()
     done = client.wait(posted.id, timeout=120)
     assert (done.status, done.attempt) == ("succeeded", 2)
-    assert_complete(client, posted.id, 3000)
+    assert_complete(client, posted.id, ITERATIONS)
 
 
 @pytest.mark.faults
@@ -46,7 +48,7 @@ def test_a_worker_paused_past_its_lease_does_no_harm(tmp_path: Path, mnist_direc
             paused.resume()
         done = client.wait(posted.id, timeout=120)
         assert (done.status, done.attempt) == ("succeeded", 2)
-        assert_complete(client, posted.id, 3000)
+        assert_complete(client, posted.id, ITERATIONS)
 
 
 @pytest.mark.faults
@@ -63,7 +65,7 @@ def test_what_a_killed_parent_leaves_gives_its_experiment_back(tmp_path: Path, m
         eventually(lambda: ended(child))
         done = client.wait(posted.id, timeout=120)
         assert (done.status, done.attempt) == ("succeeded", 2)
-        assert_complete(client, posted.id, 3000)
+        assert_complete(client, posted.id, ITERATIONS)
 
 
 @pytest.fixture

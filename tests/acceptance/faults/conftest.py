@@ -12,7 +12,7 @@ from benchmarks.chaos.system import QUICK, System, system
 from gradprobe.settings import Settings
 
 #: Long enough that what goes wrong goes wrong during it: some seconds.
-ITERATIONS = 4000
+ITERATIONS = 12_000
 #: Whatever a run's state can hold, in two specs.
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "everything": {
