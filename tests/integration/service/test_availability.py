@@ -52,10 +52,11 @@ def test_without_a_broker_experiments_are_accepted_and_wait(
     with serving(settings) as client:
         began = time.monotonic()
         response = client.post("/experiments", json={})
+        took = time.monotonic() - began
         status, readiness = ready(client)
 
     assert response.status_code == 202
-    assert time.monotonic() - began < 5
+    assert took < 5
     assert (status, readiness.status, readiness.checks["broker"]) == (200, "degraded", "unreachable")
     with database.read() as connection:
         waiting = experiments.waiting(connection, resend_seconds=30)
