@@ -14,6 +14,36 @@ def initialization_generator(seed: int) -> Generator:
     return randomness.generator(seed, randomness.INITIALIZATION)
 
 
+class Order:
+    """The positions of a data set's images in the order that a seed gives, drawn epoch by epoch."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self._length = length
+        self._generator = randomness.generator(seed, randomness.ORDER)
+        self._left = self._draw_epoch()
+
+    def take(self, count: int) -> Tensor:
+        """The next so many, int64 [count]."""
+        while len(self._left) < count:
+            self._left = torch.cat([self._left, self._draw_epoch()])
+        taken, self._left = self._left[:count], self._left[count:]
+        return taken
+
+    def _draw_epoch(self) -> Tensor:
+        self._before_epoch = self._generator.get_state()
+        return torch.randperm(self._length, generator=self._generator)
+
+    def state(self) -> dict[str, Tensor]:
+        """The place in the order: what is left of the newest epoch, which the generator draws again."""
+        return {"generator": self._before_epoch, "left": torch.tensor(len(self._left))}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from there. Raises KeyError or RuntimeError for another's state."""
+        self._generator.set_state(state["generator"])
+        epoch = self._draw_epoch()
+        self._left = epoch[len(epoch) - int(state["left"]) :]
+
+
 class Batches:
     """Batches of a data set on a device, in the order that a seed gives, the same on every device."""
 
@@ -21,32 +51,22 @@ class Batches:
         self._images = dataset.train_images.to(device)
         self._labels = dataset.train_labels.to(device)
         self._size = batch_size
-        self._generator = randomness.generator(seed, randomness.ORDER)
+        self._order = Order(len(self._labels), seed)
         self._device = device
-        self._order = self._draw_epoch()
         self._images_taken = torch.empty(batch_size, *self._images.shape[1:], device=device)
         self._labels_taken = torch.empty(batch_size, dtype=torch.int64, device=device)
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Images float32 [B, 784] and labels int64 [B]: the same two tensors every time, filled anew."""
-        while len(self._order) < self._size:
-            self._order = torch.cat([self._order, self._draw_epoch()])
-        chosen, self._order = self._order[: self._size], self._order[self._size :]
-        chosen = chosen.to(self._device)
+        chosen = self._order.take(self._size).to(self._device)
         torch.index_select(self._images, 0, chosen, out=self._images_taken)
         torch.index_select(self._labels, 0, chosen, out=self._labels_taken)
         return self._images_taken, self._labels_taken
 
-    def _draw_epoch(self) -> Tensor:
-        self._before_epoch = self._generator.get_state()
-        return torch.randperm(len(self._labels), generator=self._generator)
-
     def state(self) -> dict[str, Tensor]:
-        """The place in the order: what is left of the newest epoch, which the generator draws again."""
-        return {"generator": self._before_epoch, "left": torch.tensor(len(self._order))}
+        """The place in the order."""
+        return self._order.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from there. Raises KeyError or RuntimeError for another's state."""
-        self._generator.set_state(state["generator"])
-        epoch = self._draw_epoch()
-        self._order = epoch[len(epoch) - int(state["left"]) :]
+        self._order.restore(state)

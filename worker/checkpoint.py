@@ -23,7 +23,7 @@ from worker import randomness
 from worker.batches import Batches
 from worker.learner import Learner
 
-_FORMAT: Final = "1"
+FORMAT: Final = "1"
 #: Saving may take this share of the time; where it takes long, it is done less often.
 _SHARE: Final = 0.05
 
@@ -62,7 +62,7 @@ class Run:
             for name, tensor in state.items()
         }
         arrays |= {"step": np.array(position.step), "seconds": np.array(position.seconds), "losses": position.losses}
-        return safetensors.numpy.save(arrays, {"format": _FORMAT, "device": self.device.type})
+        return safetensors.numpy.save(arrays, {"format": FORMAT, "device": self.device.type})
 
     def restore(self, checkpoint: "Checkpoint") -> Position:
         """Put everything back as it was; call it where dropout's random numbers are this run's own.
@@ -97,7 +97,7 @@ class Checkpoint:
             arrays = safetensors.numpy.load(state)
         except (struct.error, ValueError, SafetensorError) as error:
             raise CheckpointUnusable(f"It can't be read ({error}).") from error
-        if described.get("format") != _FORMAT or not {"step", "seconds", "losses"} <= arrays.keys():
+        if described.get("format") != FORMAT or not {"step", "seconds", "losses"} <= arrays.keys():
             raise CheckpointUnusable("It has another release's form.")
         return cls(described["device"], arrays)
 

@@ -55,7 +55,7 @@ class Recorder(TorchDispatchMode):
         """`named` are all tensors that the step may read and has not made itself; `most_bytes` bound what is kept."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._known = {id(tensor): tensor for tensor in named}
-        self._calls: list[_Call] = []
+        self._calls: list[_Call | Callable[[], object]] = []
         self._most_bytes = most_bytes
         self._bytes = 0
         self._obstacle: str | None = None
@@ -74,6 +74,11 @@ class Recorder(TorchDispatchMode):
         if self._obstacle is not None:
             raise Unrepeatable(self._obstacle)
         return Tape([call for noted in self._calls if (call := _repeatable(noted)) is not None])
+
+    def run(self, call: Callable[[], object]) -> None:
+        """Run something that is no kernel of torch's, and note it: it reads and writes memory of noted tensors."""
+        call()
+        self._calls.append(call)
 
     def _note(self, call: _Call) -> None:
         if not _DEPENDS_ON_NUMBERS.isdisjoint(call.kernel.tags):
@@ -110,8 +115,10 @@ def _only_aliases(call: _Call) -> bool:
     return bool(made) and given.issuperset(made)
 
 
-def _repeatable(call: _Call) -> Callable[[], object] | None:
+def _repeatable(call: _Call | Callable[[], object]) -> Callable[[], object] | None:
     """The kernel as a call without arguments that writes over its old results; None where nothing is to be done."""
+    if not isinstance(call, _Call):
+        return call
     kernel = call.kernel
     if _only_aliases(call) or kernel._schema.name.startswith(("aten::empty", "aten::new_empty")):
         return None

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -27,36 +28,42 @@ Scalar = Any  # a machine number of the compiled code
 _REORDER: Final = {"reassoc", "contract", "nsz"}
 
 
-def _fingerprint() -> str:
+_HERE: Final = Path(__file__).parent
+
+
+@cache
+def _fingerprint(*directories: Path) -> str:
     """Of all sources of compiled code: what is kept of one must not outlive a change of another that it calls."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = [source for directory in directories for source in sorted(directory.glob("*.py"))]
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
 @contextmanager
-def _kept_for_these_sources() -> Iterator[None]:
+def _kept_for_sources_in(directory: Path) -> Iterator[None]:
     # numba asks only whether the file of the function itself is as it was.
     options: Any = numba.config
     configured = options.CACHE_DIR
-    options.CACHE_DIR = str(Path(configured or Path(__file__).parent / "__pycache__") / _FINGERPRINT)
+    options.CACHE_DIR = str(Path(configured or directory / "__pycache__") / _fingerprint(_HERE, directory))
     try:
         yield
     finally:
         options.CACHE_DIR = configured
 
 
-_FINGERPRINT: Final = _fingerprint()
-
-
-def compiled(function: Function) -> Function:
-    """Compile for this machine's CPU, and keep it on disk for the next process."""
+def compiled_with(function: Function, directory: Path) -> Function:
+    """Compile for this machine's CPU, and keep it on disk for as long as the sources here and in `directory` last."""
     compiler: Any = numba.njit
     options = {"fastmath": _REORDER, "nogil": True, "error_model": "numpy"}
     try:
-        with _kept_for_these_sources():
+        with _kept_for_sources_in(directory):
             return cast(Function, compiler(cache=True, **options)(function))
     except RuntimeError:  # no directory to cache in can be written: compiled anew in every process
         return cast(Function, compiler(**options)(function))
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function of this package, see `compiled_with`."""
+    return compiled_with(function, _HERE)
 
 
 @intrinsic

@@ -52,7 +52,7 @@ def _hidden(layer: nn.Linear | nn.Conv2d, network: Network) -> Hidden:
     if network.normalization != "none":
         normalized = normalization(network.normalization, network.width, isinstance(layer, nn.Conv2d))
     dropout = nn.Dropout(network.dropout) if network.dropout else None
-    return Hidden(layer, normalized, _activation(network.activation), dropout)
+    return Hidden(layer, normalized, activation(network.activation), dropout)
 
 
 def _parts(hidden: list[Hidden], network: Network) -> list[nn.Module]:
@@ -67,23 +67,24 @@ def _parts(hidden: list[Hidden], network: Network) -> list[nn.Module]:
 
 def taps(module: Classifier, network: Network) -> list[Tap]:
     """One tap a layer, named as the spec names them."""
-    activation = network.activation
-    slope = activation.negative_slope if isinstance(activation, LeakyReLU) else 0.0
+    kind = network.activation
+    slope = kind.negative_slope if isinstance(kind, LeakyReLU) else 0.0
     hidden = [
-        Tap(name, layer, following, activation.name, slope)
+        Tap(name, layer, following, kind.name, slope)
         for name, layer, following in zip(network.layer_names, module.layers, module.activations, strict=False)
     ]
     return [*hidden, Tap(network.layer_names[-1], module.layers[-1])]
 
 
-def _activation(activation: AnyActivation) -> nn.Module:
-    match activation:
+def activation(wanted: AnyActivation) -> nn.Module:
+    """The module of one activation."""
+    match wanted:
         case LeakyReLU():
-            return nn.LeakyReLU(activation.negative_slope)
+            return nn.LeakyReLU(wanted.negative_slope)
         case PReLU():
-            return nn.PReLU(init=activation.initial_slope)
+            return nn.PReLU(init=wanted.initial_slope)
         case _:
-            return _PLAIN[activation.name]()
+            return _PLAIN[wanted.name]()
 
 
 def device_of(wanted: str) -> torch.device:

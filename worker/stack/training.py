@@ -1,0 +1,90 @@
+"""The training loop of a stack, on one screen: members train side by side, and each leaves when it is done."""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from gradprobe.errors import WorkerStopping
+from worker.checkpoint import Calendar
+from worker.loop import Chunk, Outcome, Pace
+from worker.stack.images import Data
+from worker.stack.lane import Lane
+from worker.stack.stack import Stack
+
+
+class Company(Protocol):
+    """Who the members are to everybody else: where their measurements go, and what is asked of them meanwhile."""
+
+    def keep_going(self) -> None:
+        """Called before every iteration; may raise to stop, WorkerStopping after a last checkpoint."""
+        ...
+
+    def leaving(self) -> Collection[str]:
+        """The members that are to train no further; called before every iteration."""
+        ...
+
+    def store(self, chunks: Mapping[str, Chunk]) -> None:
+        """Take what was measured of these members."""
+        ...
+
+    def ended(self, identifier: str, outcome: Outcome) -> None:
+        """A member has done its last iteration, and all that was measured was stored."""
+        ...
+
+
+def train_stack(lanes: Sequence[Lane], data: Data, company: Company, pace: Pace) -> None:
+    """Train members of one shape until each has ended or left.
+
+    Where some go, the others go on in a smaller stack; what a member computes does not depend on its company.
+
+    Raises:
+        Unrepeatable: when a step's tensors are too large to be kept.
+    """
+    remaining, calendar, first = list(lanes), Calendar(pace.checkpoint_seconds), pace.first_flush_seconds
+    while remaining:
+        stack = Stack(remaining, data, pace.memory_mebibytes)
+        gone = _train(stack, company, pace, calendar, first)
+        staying = [member for member, row in enumerate(stack.rows) if row.lane.identifier not in gone]
+        remaining = [stack.lane(member) for member in staying]
+        first = pace.flush_seconds
+
+
+def _train(stack: Stack, company: Company, pace: Pace, calendar: Calendar, first_flush: float) -> Collection[str]:
+    """Until members leave or end; their names."""
+    names = [row.lane.identifier for row in stack.rows]
+    everybody = range(len(names))
+
+    def flush(saving: bool) -> None:
+        began = time.perf_counter()
+        company.store(dict(zip(names, stack.drain(everybody if saving else ()), strict=True)))
+        if saving:
+            calendar.saved(time.perf_counter() - began)
+
+    flush_at = time.perf_counter() + first_flush
+    for _ in range(stack.remaining):
+        leaving = set(company.leaving()).intersection(names)
+        if leaving:
+            flush(saving=False)
+            return leaving
+        try:
+            company.keep_going()
+        except WorkerStopping:
+            flush(saving=True)
+            raise
+        stack.step()
+        if stack.full or time.perf_counter() > flush_at:
+            flush(calendar.due)
+            flush_at = time.perf_counter() + pace.flush_seconds
+    return _end(stack, company)
+
+
+def _end(stack: Stack, company: Company) -> Collection[str]:
+    ended = [member for member, row in enumerate(stack.rows) if stack.done(member)]
+    tests = {member: stack.evaluate(member) for member in ended}
+    names = [row.lane.identifier for row in stack.rows]
+    company.store(dict(zip(names, stack.drain(), strict=True)))
+    for member in ended:
+        seconds = stack.position(member).seconds
+        trained = stack.evaluate_training_set(member)
+        company.ended(names[member], Outcome(stack.rows[member].losses.mean, tests[member], trained, seconds))
+    return {names[member] for member in ended}

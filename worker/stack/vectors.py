@@ -1,0 +1,200 @@
+"""The innermost loops of a stack's kernels, written for vector registers: the compiler finds none in them by itself.
+
+A row of sixteen numbers is one register of 512 bits, or two of 256. The functions here are called from compiled code
+with addresses; every sum of products is one of the two loops below, over rows of a table.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from gradprobe.probe.compiled import compiled_with
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: Units that are computed at once.
+UNITS: Final = 16
+CACHE_LINE: Final = 64  # bytes
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function of this package."""
+    return compiled_with(function, Path(__file__).parent)
+
+
+_cgutils: Any = cgutils  # untyped
+_FLOAT: Final = ir.FloatType()
+_VECTOR: Final = ir.VectorType(_FLOAT, UNITS)
+_INT64: Final = ir.IntType(64)
+_INT32: Final = ir.IntType(32)
+_FUSED: Final = ("contract",)  # a product and its sum may be one instruction
+_AT_ONCE: Final = 4  # sums that do not wait for each other
+
+
+def _pointer(builder: Any, address: Any, kind: Any) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _load(builder: Any, pointer: Any) -> Any:
+    value = builder.load(pointer)
+    value.align = 4
+    return value
+
+
+def _store(builder: Any, value: Any, pointer: Any) -> None:
+    builder.store(value, pointer).align = 4
+
+
+def _spread(builder: Any, number: Any) -> Any:
+    """A vector whose elements are all this number."""
+    nothing = ir.Constant(_VECTOR, ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT32, UNITS), [0] * UNITS))
+
+
+def _add_product(builder: Any, number: Any, vector: Any, onto: Any) -> Any:
+    product = builder.fmul(_spread(builder, number), vector, flags=_FUSED)
+    return builder.fadd(product, onto, flags=_FUSED)
+
+
+class _Entries:
+    """An image's entries as the two innermost loops read them: of each its row of the table, and its value.
+
+    Without columns they are a dense layer's inputs, one a row.
+    """
+
+    def __init__(self, builder: Any, columns: Any, values: Any, table: Any, levels: Any = None) -> None:
+        self._builder = builder
+        self._columns = None if columns is None else _pointer(builder, columns, ir.IntType(16))
+        self._values = _pointer(builder, values, _FLOAT if levels is None else ir.IntType(8))
+        self._table = _pointer(builder, table, _FLOAT)
+        self._levels = None if levels is None else _pointer(builder, levels, _FLOAT)
+
+    def row(self, index: Any) -> Any:
+        """Where the row of this entry's column is."""
+        builder = self._builder
+        column = index
+        if self._columns is not None:
+            column = builder.zext(builder.load(builder.gep(self._columns, [index])), _INT64)
+        place = builder.gep(self._table, [builder.mul(column, ir.Constant(_INT64, UNITS))])
+        return builder.bitcast(place, _VECTOR.as_pointer())
+
+    def value(self, index: Any) -> Any:
+        """Its value: a number, or a level's place."""
+        builder = self._builder
+        found = builder.load(builder.gep(self._values, [index]))
+        if self._levels is None:
+            return found
+        return builder.load(builder.gep(self._levels, [builder.zext(found, _INT64)]))
+
+
+def _sum_of_rows(builder: Any, entries: _Entries, count: Any, sums: Any) -> None:
+    partial = [_cgutils.alloca_once(builder, _VECTOR) for _ in range(_AT_ONCE)]
+    builder.store(_load(builder, sums), partial[0])
+    for other in partial[1:]:
+        builder.store(ir.Constant(_VECTOR, [0.0] * UNITS), other)
+
+    def add(index: Any, onto: Any) -> None:
+        row = _load(builder, entries.row(index))
+        builder.store(_add_product(builder, entries.value(index), row, builder.load(onto)), onto)
+
+    zero, one, several = (ir.Constant(_INT64, number) for number in (0, 1, _AT_ONCE))
+    whole = builder.and_(count, ir.Constant(_INT64, -_AT_ONCE))
+    with _cgutils.for_range_slice(builder, zero, whole, several) as (index, _):
+        for place, onto in enumerate(partial):
+            add(builder.add(index, ir.Constant(_INT64, place)), onto)
+    with _cgutils.for_range_slice(builder, whole, count, one) as (index, _):
+        add(index, partial[0])
+    first, second, third, fourth = (builder.load(onto) for onto in partial)
+    _store(builder, builder.fadd(builder.fadd(first, second), builder.fadd(third, fourth)), sums)
+
+
+def _sum_onto_rows(builder: Any, entries: _Entries, count: Any, row: Any) -> None:
+    added = _load(builder, row)
+    with _cgutils.for_range(builder, count) as loop:
+        onto = entries.row(loop.index)
+        _store(builder, _add_product(builder, entries.value(loop.index), added, _load(builder, onto)), onto)
+
+
+def _loop_over_entries(body: Callable[[Any, _Entries, Any, Any], None], given: Any, context: Any, builder: Any) -> Any:
+    """Of arguments columns, values, levels, count, table, row: values are levels' places where there are levels."""
+    columns, values, levels, count, table, row = given
+    of_row = _pointer(builder, row, _VECTOR)
+    plain = builder.icmp_signed("==", levels, ir.Constant(_INT64, 0))
+    with builder.if_else(plain) as (numbers, places):
+        with numbers:
+            body(builder, _Entries(builder, columns, values, table), count, of_row)
+        with places:
+            body(builder, _Entries(builder, columns, values, table, levels), count, of_row)
+    return context.get_dummy_value()
+
+
+_SIGNATURE: Final = types.void(*[types.int64] * 6)
+
+
+@intrinsic
+def _add_rows(_context: Any, _columns: Any, _values: Any, _levels: Any, _count: Any, _table: Any, _sums: Any) -> Any:
+    """sums [16] += Σ value of entry k · table[columns[k]]; arguments are addresses, and how many entries."""
+    return _SIGNATURE, lambda context, builder, _, given: _loop_over_entries(_sum_of_rows, given, context, builder)
+
+
+@intrinsic
+def _add_to_rows(_context: Any, _columns: Any, _values: Any, _levels: Any, _count: Any, _table: Any, _row: Any) -> Any:
+    """table[columns[k]] += value of entry k · row [16]."""
+    return _SIGNATURE, lambda context, builder, _, given: _loop_over_entries(_sum_onto_rows, given, context, builder)
+
+
+_DENSE_SIGNATURE: Final = types.void(*[types.int64] * 4)
+
+
+@intrinsic
+def _add_all_rows(_context: Any, _values: Any, _count: Any, _table: Any, _sums: Any) -> Any:
+    """sums [16] += Σ values[k] · table[k], of `count` rows; arguments are addresses."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+        entries = _Entries(builder, None, given[0], given[2])
+        _sum_of_rows(builder, entries, given[1], _pointer(builder, given[3], _VECTOR))
+        return context.get_dummy_value()
+
+    return _DENSE_SIGNATURE, codegen
+
+
+@intrinsic
+def _add_to_all_rows(_context: Any, _values: Any, _count: Any, _table: Any, _row: Any) -> Any:
+    """table[k] += values[k] · row [16], of `count` rows."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+        entries = _Entries(builder, None, given[0], given[2])
+        _sum_onto_rows(builder, entries, given[1], _pointer(builder, given[3], _VECTOR))
+        return context.get_dummy_value()
+
+    return _DENSE_SIGNATURE, codegen
+
+
+@intrinsic
+def _fetch(_context: Any, _address: Any, _bytes: Any) -> Any:
+    """Have so many bytes brought to the cache while something else is computed."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT32, _INT32, _INT32])
+        fetch = _cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        options = [ir.Constant(_INT32, number) for number in (0, 3, 1)]  # to read, to keep, data
+        zero, line = ir.Constant(_INT64, 0), ir.Constant(_INT64, CACHE_LINE)
+        with _cgutils.for_range_slice(builder, zero, given[1], line) as (offset, _):
+            builder.call(fetch, [builder.inttoptr(builder.add(given[0], offset), pointer), *options])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+# As compiled code calls them: the compiler gives an intrinsic's first argument itself, which the types don't know.
+add_rows: Any = _add_rows
+add_to_rows: Any = _add_to_rows
+add_all_rows: Any = _add_all_rows
+add_to_all_rows: Any = _add_to_all_rows
+fetch: Any = _fetch
