@@ -1,6 +1,6 @@
 """Which experiments can train side by side as one batched network: those whose networks have one shape.
 
-Members of a stack may differ in seed, initialization, learning rate and its schedule, weight decay, clipping and length,
+Members may differ in seed, initialization, learning rate and its schedule, weight decay, clipping and length,
 and in what is recorded and when; everything that decides which kernels run is the same.
 """
 
