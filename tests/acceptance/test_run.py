@@ -48,7 +48,7 @@ def test_a_spec_with_a_fault_is_refused_before_anything_is_started(tmp_path: Pat
     with start(tmp_path / "none", "--set", "network.dept=3") as process:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
-    assert err == "gradprobe: /network/dept: there is no field of this name\n"
+    assert err == "gradprobe: /network/dept: there is no field of this name; did you mean depth?\n"
     assert not (tmp_path / "none").exists()
 
 
