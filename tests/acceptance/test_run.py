@@ -35,7 +35,7 @@ def stored(directory: Path) -> list[experiments.Record]:
 
 
 def test_it_trains_and_says_what_it_found(tmp_path: Path) -> None:
-    with start(tmp_path, "--json", "--set", "training.iterations=300", "--name", "alone") as process:
+    with start(tmp_path, "--json", "--iterations", "300", "--name", "alone") as process:
         out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     found = json.loads(out)
