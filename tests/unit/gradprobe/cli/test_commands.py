@@ -72,15 +72,12 @@ def test_submit_sends_the_spec_and_says_what_to_run_next(server: PreparedServer,
     ("arguments", "said"),
     [
         (("watch",), "Missing argument 'experiments'; see gradprobe watch --help"),
-        (("submit", "--lr", "1"), "see gradprobe submit --help"),
         (("keys", "crate"), "Did you mean 'create'?; see gradprobe keys --help"),
         (("export", "last", "--format", "xlsx"), "'--format' / '-f': 'xlsx' is not one of 'csv', "),
         (("--nothing",), "see gradprobe --help"),
     ],
 )
-def test_a_command_that_is_not_given_correctly_points_at_its_own_help(
-    cli: CommandLine, arguments: tuple[str, ...], said: str
-) -> None:
+def test_a_wrong_command_line_points_at_its_own_help(cli: CommandLine, arguments: tuple[str, ...], said: str) -> None:
     code, out, err = cli(*arguments)
     assert (code, out) == (2, "")
     assert said in err
