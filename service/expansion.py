@@ -10,6 +10,7 @@ import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
+from gradprobe.parts.faults import words
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.store.experiments import Member
@@ -140,7 +141,7 @@ def _validated(document: Document, settings: Settings) -> tuple[Spec | None, lis
     try:
         spec = Spec.model_validate(document)
     except ValidationError as error:
-        return None, [{"loc": fault["loc"], "type": fault["type"], "msg": fault["msg"]} for fault in error.errors()]
+        return None, [{"loc": fault["loc"], "type": fault["type"], "msg": words(fault)} for fault in error.errors()]
     return spec, unaffordable(spec, settings)
 
 

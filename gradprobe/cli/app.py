@@ -142,7 +142,10 @@ def _explain(error: Exception) -> tuple[str, int]:
     """The line for a person and the exit code."""
     match error:
         case typer.TyperException():
-            return f"{error.format_message().rstrip('.')}; see gradprobe --help", error.exit_code
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "gradprobe"
+            said = error.format_message().rstrip(".").replace(": Value error, ", ": ")
+            return f"{said}; see {command} --help", error.exit_code
         case CommandError():
             return error.message, error.exit_code
         case ServerUnreachable():

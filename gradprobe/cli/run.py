@@ -20,6 +20,13 @@ def run(  # noqa: PLR0913 - each is an option of the command line
     initialization: options.Initialization = None,
     depth: options.Depth = None,
     width: options.Width = None,
+    optimizer: options.Optimizer = None,
+    learning_rate: options.LearningRate = None,
+    iterations: options.Iterations = None,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
+    dataset: options.Dataset = None,
+    device: options.Device = None,
     name: options.Name = None,
     tag: options.Tags = None,
     set_: options.Fields = None,
@@ -28,8 +35,9 @@ def run(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Train one experiment on this machine, with no server running: progress, every layer's gradients, the verdict.
 
-    Without options: the classic vanishing gradient, six sigmoid layers of ten units on MNIST. What was measured stays
-    in the data directory, where `gradprobe up` finds it. Ctrl-C cancels the experiment.
+    Without options: the classic vanishing gradient, six sigmoid layers of ten units on MNIST. A spec file is read
+    first, the options override it, --set overrides both. What was measured stays in the data directory, where
+    `gradprobe up` finds it. Ctrl-C cancels the experiment.
     """
     given: dict[str, Any] = {option: value for option, value in locals().items() if option in OPTION_PATHS}
     spec = build(spec_file, given, tag or (), set_ or ())

@@ -10,7 +10,7 @@ from gradprobe.cli.diagnose import verdict_line
 from gradprobe.cli.layers import TITLES, layer_table
 from gradprobe.cli.session import ID_HELP, Session, resolve, session_of
 from gradprobe.cli.track import tracks_of
-from gradprobe.cli.wording import age, describe, one_line, outcome, progress, status_text
+from gradprobe.cli.wording import describe, one_line, outcome, progress, since, status_text
 from gradprobe.client import Client
 from gradprobe.resources import Experiment
 
@@ -63,7 +63,7 @@ def _facts(experiment: Experiment) -> list[tuple[str, str]]:
     facts.append(("tags", ", ".join(f"{key}={value}" for key, value in experiment.tags.items())))
     facts.append(("notes", experiment.notes or ""))
     attempt = f", attempt {experiment.attempt}" if experiment.attempt > 1 else ""
-    facts.append(("progress", f"{progress(experiment)}{attempt}, created {age(experiment.created_at)} ago"))
+    facts.append(("progress", f"{progress(experiment)}{attempt}, created {since(experiment.created_at)}"))
     facts.append(("result", outcome(experiment) or ""))
     if experiment.error:
         facts.append(("error", f"{experiment.error.message} [{experiment.error.code}]"))

@@ -1,6 +1,7 @@
 """A spec from a file, from options and from `--set path=value`, in this order: the later wins."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from gradprobe.cli.exits import usage
+from gradprobe.parts.faults import faults
 from gradprobe.spec import Spec
 
 #: Where each option's value goes in the spec.
@@ -27,6 +29,8 @@ OPTION_PATHS = {
     "seed": "training.seed",
     "device": "training.device",
 }
+#: A number with an exponent, with or without a point.
+_EXPONENT = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
 def build(
@@ -54,13 +58,11 @@ def build(
 
 
 def validated(spec: dict[str, Any]) -> Spec:
-    """The spec with every default filled in, where no server judges it. Raises the usage error of its first fault."""
+    """The spec with every default filled in, where no server judges it. Raises the usage error of its faults."""
     try:
         return Spec.model_validate(spec)
     except ValidationError as error:
-        fault = error.errors()[0]
-        unknown = "there is no field of this name" if fault["type"] == "extra_forbidden" else fault["msg"]
-        raise usage(f"/{'/'.join(map(str, fault['loc']))}: {unknown}") from error
+        raise usage("; ".join(faults(error, Spec, spec))) from error
 
 
 def put(spec: dict[str, Any], path: str, value: Any) -> None:
@@ -104,7 +106,8 @@ def _json(text: str, source: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse)
     except ValueError as error:
-        raise usage(f"The spec {source} is not JSON: {error}") from error
+        yaml = "" if source.endswith(".json") else "; a file in YAML ends in .yaml or .yml"
+        raise usage(f"The spec {source} is not JSON: {error}{yaml}") from error
 
 
 def _yaml(text: str, source: str) -> Any:
@@ -114,10 +117,20 @@ def _yaml(text: str, source: str) -> Any:
         raise usage(
             f"Reading {source} needs PyYAML; install it with `pip install pyyaml`, or give the spec as JSON"
         ) from error
+
+    class Loader(yaml.SafeLoader):  # type: ignore[name-defined, misc]
+        """In YAML 1.1, PyYAML's, 1e-3 is a string; in YAML 1.2, as in JSON, it is the number that was meant."""
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+    loader = Loader(text)
     try:
-        return yaml.safe_load(text) or {}
+        return loader.get_single_data() or {}
     except yaml.YAMLError as error:
-        raise usage(f"The spec {source} is not YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise usage(f"The spec {source} is not YAML: {place}{getattr(error, 'problem', error)}") from error
+    finally:
+        loader.dispose()
 
 
 def _split(given: str, option: str, example: str) -> tuple[str, str]:

@@ -97,6 +97,7 @@ def _describe(session: Session, stack: Stack, seconds: float) -> None:
     table.add_column(overflow="fold")
     for heading, text in (
         ("API", stack.url),
+        ("dashboard", f"{stack.url}/ in a browser"),
         ("documentation", f"{stack.url}/docs"),
         ("data directory", str(stack.directory)),
         ("database", stack.settings.database.render_as_string(hide_password=True)),

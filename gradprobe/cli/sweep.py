@@ -17,6 +17,7 @@ from gradprobe.cli.specfile import build
 from gradprobe.cli.wording import NOTHING, fixed, one_line, percent, ratio, status_text
 from gradprobe.client import Client
 from gradprobe.group_resources import ComparedExperiment, Remedies, Sweep, SweepComparison
+from gradprobe.resources import Result
 from gradprobe.state import Status
 
 _WIDE = 110  # characters that all columns take
@@ -191,14 +192,15 @@ def compare(
             return
         identifiers = [resolve(client, one) for one in what]
         found = client.compare(identifiers, of="outputs", statistics=["norm"], max_points=200)
+        results = [] if json else [client.get(one).result for one in identifiers]
     if json:
         session.print_json(found.model_dump_json(indent=2))
     else:
-        session.out.print(_side_by_side(found.items))
+        session.out.print(_side_by_side(found.items, results))
 
 
-def _side_by_side(items: list[ComparedExperiment]) -> Table:
-    """A row per layer, the first recorded ‖δ‖ of each experiment against its last layer's."""
+def _side_by_side(items: list[ComparedExperiment], results: list[Result | None]) -> Table:
+    """A row per layer, the first recorded ‖δ‖ of each experiment against its last layer's; then what `list` tells."""
     title = "‖δ‖ ÷ that of the last layer, at the first recorded step"
     table = Table(title=title, title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("layer")
@@ -206,9 +208,9 @@ def _side_by_side(items: list[ComparedExperiment]) -> Table:
         table.add_column(Text(one_line(item.name or item.experiment_id[-8:])), justify="right")
     for index in range(max((len(item.series.layers) for item in items if item.series), default=0)):
         table.add_row(f"layer{index + 1}", *(_at_start(item, index) for item in items))
-    accuracy = [_last(item, "accuracy") for item in items]
-    table.add_row("accuracy", *(percent(value) for value in accuracy), end_section=True)
-    table.add_row("loss", *(fixed(_last(item, "loss")) for item in items))
+    accuracy = [result.test_accuracy if result else None for result in results]
+    table.add_row("test accuracy", *(percent(value) for value in accuracy), end_section=True)
+    table.add_row("loss", *(fixed(result.final_loss if result else None) for result in results))
     table.add_row("verdict", *(Text((item.verdict or NOTHING).replace("_", " ")) for item in items))
     return table
 
@@ -220,8 +222,3 @@ def _at_start(item: ComparedExperiment, index: int) -> str:
         return NOTHING
     here, last = columns[index][0], columns[-1][0]
     return NOTHING if here is None or last is None else ratio(here, last)
-
-
-def _last(item: ComparedExperiment, metric: str) -> float | None:
-    column = item.metrics.metrics.get(metric, []) if item.metrics else []
-    return column[-1] if column else None

@@ -23,6 +23,7 @@ _COLOURS = {
 }
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 NOTHING = "–"
+_NOW = "now"
 
 
 def one_line(text: str) -> str:
@@ -78,7 +79,13 @@ def age(moment: datetime) -> str:
     for length, unit in _AGES:
         if seconds >= length:
             return f"{seconds // length:.0f} {unit}"
-    return "now"
+    return _NOW
+
+
+def since(moment: datetime) -> str:
+    """`age` within a sentence: `3 min ago`, `just now`."""
+    past = age(moment)
+    return f"just {past}" if past == _NOW else f"{past} ago"
 
 
 def named(value: Any) -> str:

@@ -54,6 +54,8 @@ class Layer:
     statistics: Mapping[str, Floats]
 
     def __getitem__(self, statistic: str) -> Floats:
+        if statistic not in self.statistics:
+            raise KeyError(f"no statistic {statistic!r}; there are {', '.join(self.statistics) or 'none'}")
         return self.statistics[statistic]
 
 

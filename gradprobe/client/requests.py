@@ -95,6 +95,8 @@ def group_path(folder: str, identifier: str, part: str = "") -> str:
 
 
 def _path(folder: str, identifier: str, part: str) -> str:
+    if not isinstance(identifier, str):
+        raise TypeError(f"an id is a string, such as experiment.id, not {type(identifier).__name__}")
     # An id comes from people too; a "/", "?" or ".." in it must not reach another resource.
     escaped = quote(identifier, safe="").replace(".", "%2E")
     return f"/{folder}/{escaped}" + (f"/{part}" if part else "")
@@ -112,4 +114,6 @@ def spec_body(spec: "Spec | Mapping[str, Any] | None", given_alone: bool = False
     """A spec as it is sent; `given_alone` leaves out what a `Spec` was not given."""
     if isinstance(spec, BaseModel):
         return spec.model_dump(mode="json", exclude_unset=given_alone)
+    if spec is not None and not isinstance(spec, Mapping):
+        raise TypeError(f"a spec is a Spec or a mapping, not {type(spec).__name__}")
     return dict(spec or {})

@@ -133,7 +133,10 @@ def silences(measured: Measurements) -> tuple[str, ...]:
     if measured.guess is None and len(measured.loss):
         found.append("stalled: what a guess would cost is known of a cross-entropy alone.")
     if measured.guess is None and not len(measured.loss):
-        found.append("stalled, diverging, oscillation, learning rate: the loop did not tell its loss.")
+        found.append(
+            "stalled, diverging, oscillation, learning rate: the loop did not tell its loss; `criterion=…` or "
+            "`record(loss=…)` does."
+        )
     return tuple(found)
 
 

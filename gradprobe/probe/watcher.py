@@ -123,6 +123,22 @@ class Watcher:
             found["of another size than the first one, which this device's collector can't take"] = self._unfit
         return found
 
+    @property
+    def idle(self) -> str:
+        """Why nothing was measured, where nothing went wrong."""
+        if self._following is None:
+            if not self.step:
+                return "no training step has run"
+            return f"the optimizer made {self.step} steps, but the model did not run; is it the one that is trained?"
+        if self._optimizer is None:
+            return "the model ran, but no optimizer of its parameters has made a step"
+        if not self.step:
+            return (
+                "the model ran, but the optimizer that was given has made no step; is it the loop's own, made before "
+                "gradprobe.watch? Without one, whichever steps first is watched"
+            )
+        return "no training step has ended"
+
     def observe(self, criterion: nn.Module) -> None:
         """Hear the loss from its module."""
         self._handles.append(criterion.register_forward_hook(Hook(self._guarded(self._on_criterion))))

@@ -23,6 +23,7 @@ from gradprobe.state import Status
 from gradprobe.statistics import Tensor as AnyTensor
 from gradprobe.statistics import names
 from gradprobe.subject import WatchedSpec
+from gradprobe.watching.arguments import check
 from gradprobe.watching.history import History
 from gradprobe.watching.reporter import Reporter
 
@@ -56,7 +57,7 @@ class Verdict:
         lines = [found.summary]
         lines += [f"  {finding.severity}: {finding.explanation}" for finding in found.findings]
         first = found.findings[0].remedies if found.findings else ()
-        lines += [f"  try: {remedy.reason}" for remedy in first]
+        lines += [f"  try {remedy.id.replace('_', ' ')}: {remedy.reason}" for remedy in first]
         lines += [f"  not judged: {text}" for text in found.silent]
         lines += [f"  not measured: {text}" for text in self._left_out]
         return "\n".join(lines)
@@ -126,8 +127,7 @@ class Watching:
     def spec(self) -> WatchedSpec:
         """What is known of the loop: layers, activations, whether theory knows it. Raises NothingMeasured."""
         if self._watcher is None or self._watcher.described is None:
-            why = "; ".join(self.left_out) or "no training step has run"
-            raise NothingMeasured(f"Nothing was measured: {why}.")
+            raise NothingMeasured(f"Nothing was measured: {self._why}.")
         return spec_of(self._watcher.described, self._options)
 
     def diagnosis(self, thresholds: Thresholds = _DEFAULT) -> Verdict:
@@ -139,8 +139,10 @@ class Watching:
         """Every layer's gradients, as `Client.gradients` gives them: `[...]["0"]["norm"]` is float64 [S].
 
         `of`: of the weights (unscaled, before clipping), of the layers' outputs (δ, per sample), or of the weights
-        after clipping. Raises NothingMeasured.
+        after clipping. Raises NothingMeasured; ValueError for another `of`.
         """
+        if of not in _OF:
+            raise ValueError(f"of={of!r} is none of {', '.join(map(repr, _OF))}")
         return self._series(_OF[of], of)
 
     def weights(self) -> Series:
@@ -184,6 +186,11 @@ class Watching:
             self._reporter.put(lambda: self.spec, chunk.step, statistics, counts)
 
     @property
+    def _why(self) -> str:
+        """Why nothing was measured."""
+        return "; ".join(self.left_out) or (self._watcher.idle if self._watcher is not None else "")
+
+    @property
     def _identifier(self) -> str:
         return self.id or "local"
 
@@ -196,7 +203,7 @@ class Watching:
             self._watcher.drain()
         found = self._history.statistics()
         if not found:
-            raise NothingMeasured("Nothing was measured yet: no training step has ended.")
+            raise NothingMeasured(f"Nothing was measured yet: {self._why}.")
         return found
 
     def _block(self, tensor: AnyTensor) -> StatisticsBlock:
@@ -270,8 +277,9 @@ def watch(  # noqa: PLR0913 - what is usual has a default; all but the first two
         patience: seconds that the end waits for what is still to be reported.
 
     Returns:
-        What holds the measurements; a context manager.
+        What holds the measurements; a context manager. Raises TypeError where something is given in the wrong place.
     """
+    check(model, optimizer, criterion)
     recording = Recording(every, histograms_every, tuple(tensors))
     options = Options(
         recording,
@@ -281,9 +289,9 @@ def watch(  # noqa: PLR0913 - what is usual has a default; all but the first two
         memory_mebibytes=memory_mebibytes,
         patience=patience,
     )
-    if _rank() != 0 and not every_rank:
-        return Watching(None, options)
     watching = Watching(None, options)
+    if _rank() != 0 and not every_rank:
+        return watching
     watching._watcher = Watcher(model, optimizer, recording, watching.take, scaler)
     if criterion is not None:
         watching._watcher.observe(criterion)

@@ -87,5 +87,8 @@ def test_a_member_that_fails_is_seen_and_stops_no_other(
     side_by_side = capsys.readouterr().out
     assert "devices: device cpu, activation relu" in side_by_side
     assert sum(line.startswith("layer") for line in side_by_side.splitlines()) == 1 + 6  # the heading, and each layer
+    results = [client.get(one).result for one in (relu, tanh)]
+    told = next(line.split() for line in side_by_side.splitlines() if line.startswith("test accuracy"))
+    assert told[2::2] == [f"{result.test_accuracy * 100:.1f}" for result in results if result]  # not a last batch's
     client.delete_sweep(table["sweep_id"])
     assert list(client.list(sweep=table["sweep_id"])) == []

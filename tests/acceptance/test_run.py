@@ -35,7 +35,7 @@ def stored(directory: Path) -> list[experiments.Record]:
 
 
 def test_it_trains_and_says_what_it_found(tmp_path: Path) -> None:
-    with start(tmp_path, "--json", "--set", "training.iterations=300", "--name", "alone") as process:
+    with start(tmp_path, "--json", "--iterations", "300", "--name", "alone") as process:
         out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     found = json.loads(out)
@@ -48,7 +48,7 @@ def test_a_spec_with_a_fault_is_refused_before_anything_is_started(tmp_path: Pat
     with start(tmp_path / "none", "--set", "network.dept=3") as process:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
-    assert err == "gradprobe: /network/dept: there is no field of this name\n"
+    assert err == "gradprobe: /network/dept: there is no field of this name; did you mean depth?\n"
     assert not (tmp_path / "none").exists()
 
 

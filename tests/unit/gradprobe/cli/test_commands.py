@@ -68,6 +68,21 @@ def test_submit_sends_the_spec_and_says_what_to_run_next(server: PreparedServer,
         assert said in out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("watch",), "Missing argument 'experiments'; see gradprobe watch --help"),
+        (("keys", "crate"), "Did you mean 'create'?; see gradprobe keys --help"),
+        (("export", "last", "--format", "xlsx"), "'--format' / '-f': 'xlsx' is not one of 'csv', "),
+        (("--nothing",), "see gradprobe --help"),
+    ],
+)
+def test_a_wrong_command_line_points_at_its_own_help(cli: CommandLine, arguments: tuple[str, ...], said: str) -> None:
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
 def test_submit_json_prints_the_document_alone(server: PreparedServer, cli: CommandLine) -> None:
     made = server.experiment(1, Status.QUEUED)
     server.prepare("POST", "/experiments", (202, made))

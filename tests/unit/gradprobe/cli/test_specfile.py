@@ -7,7 +7,7 @@ import pytest
 
 from gradprobe import Spec
 from gradprobe.cli.exits import CommandError
-from gradprobe.cli.specfile import OPTION_PATHS, build, read
+from gradprobe.cli.specfile import OPTION_PATHS, build, read, validated
 from gradprobe.spec import LeakyReLU
 
 
@@ -98,9 +98,60 @@ def test_yaml_is_read_and_refused_in_the_same_way(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text("network:\n  depth: 3\n", encoding="utf-8")
     assert read(str(path)) == {"network": {"depth": 3}}
-    path.write_text("network: [", encoding="utf-8")
-    with pytest.raises(CommandError, match="not YAML"):
+    path.write_text("network:\n\tdepth: 3\n", encoding="utf-8")
+    with pytest.raises(CommandError, match="not YAML: line 2, column 1: found character"):
         read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 0.001), ("1.5E+2", 150.0), ("-2e3", -2000.0), (".5e1", 5.0), ("1e", "1e"), ("e3", "e3"), ("3", 3)],
+)
+def test_a_number_in_yaml_may_have_an_exponent_without_a_point(tmp_path: Path, text: str, value: Any) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(f"x: {text}\n", encoding="utf-8")
+    assert read(str(path)) == {"x": value}
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"network": {"dept": 3}}, ["/network/dept: there is no field of this name; did you mean depth?"]),
+        ({"depth": 3}, ["/depth: there is no field of this name; did you mean /network/depth?"]),
+        (
+            {"optimizer": {"lr": 0.1}},
+            ["/optimizer/lr: there is no field of this name; there are: name, learning_rate, weight_decay, schedule"],
+        ),
+        (
+            {"optimizer": {"schedule": {"name": "step", "facto": 1}}},
+            ["/optimizer/schedule/facto: there is no field of this name; did you mean factor?"],
+        ),
+        (
+            {"gradient_clipping": {"kind": "norm", "maximum": 1}},
+            [
+                "/gradient_clipping/maximum: there is no field of this name; there are: kind, max_norm",
+            ],
+        ),
+        (
+            {"gradient_clipping": {"max_norm": 1}},
+            ["/gradient_clipping: Field required: 'kind', which says which it is"],
+        ),
+        (
+            {"optimizer": "Adam"},
+            ["/optimizer: Input should be one of 'adam', 'adamw', 'rmsprop', 'sgd', not 'Adam'"],
+        ),
+        (
+            {"network": {"activation": True}, "training": {"seed": "x"}},
+            ["/network/activation: Input should be an object", "/training/seed: Input should be a valid integer"],
+        ),
+    ],
+)
+def test_a_fault_is_told_at_the_place_that_was_written_and_with_what_is_meant(
+    spec: dict[str, Any], said: list[str]
+) -> None:
+    with pytest.raises(CommandError) as caught:
+        validated(spec)
+    assert caught.value.message == "; ".join(said)
 
 
 def test_a_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gradprobe.cli.wording import age, amount, fixed, one_line, percent, ratio, scientific
+from gradprobe.cli.wording import age, amount, fixed, one_line, percent, ratio, scientific, since
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,4 @@ def test_a_text_from_elsewhere_stays_on_its_line_and_gives_the_terminal_no_order
 @pytest.mark.parametrize(("seconds", "words"), [(0, "now"), (59, "59 s"), (61, "1 min"), (7300, "2 h"), (90000, "1 d")])
 def test_an_age_is_told_in_its_largest_unit(seconds: float, words: str) -> None:
     assert age(datetime.now(UTC) - timedelta(seconds=seconds)) == words
+    assert since(datetime.now(UTC) - timedelta(seconds=seconds)) == ("just now" if words == "now" else f"{words} ago")

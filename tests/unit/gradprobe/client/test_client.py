@@ -175,6 +175,16 @@ def test_an_id_can_not_reach_another_resource(server: PreparedServer, client: Cl
     assert [request.path for request in server.requests] == [f"/experiments/{given}"]
 
 
+def test_an_experiment_is_not_its_id_and_a_text_is_no_spec(server: PreparedServer, client: Client) -> None:
+    experiment: Any = server.experiment(1, Status.QUEUED)
+    with pytest.raises(TypeError, match=r"such as experiment\.id, not Experiment"):
+        client.gradients(experiment)
+    text: Any = '{"network": {}}'
+    with pytest.raises(TypeError, match="a Spec or a mapping, not str"):
+        client.create(text)
+    assert server.requests == []
+
+
 def test_an_empty_id_is_no_experiment(server: PreparedServer, client: Client) -> None:
     with pytest.raises(ExperimentNotFound):
         client.delete("")

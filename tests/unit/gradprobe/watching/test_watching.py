@@ -5,6 +5,7 @@ import io
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_vanishing_is_found_and_said_in_words() -> None:
     assert found.verdict == "vanishing"
     assert found.findings[0].phase == "at_initialization"
     assert "as theory predicts" in str(found)
-    assert "try: ReLU" in str(found)
+    assert "try relu: ReLU" in str(found)
 
 
 def test_a_healthy_loop_is_healthy() -> None:
@@ -218,6 +219,54 @@ def test_even_where_warnings_are_errors(monkeypatch: pytest.MonkeyPatch) -> None
 def test_before_the_first_step_there_is_nothing() -> None:
     with gradprobe.watch(chain()) as watching, pytest.raises(NothingMeasured, match="no training step"):
         watching.gradients()
+
+
+def test_what_was_forgotten_is_said() -> None:
+    model, data = chain(), batches(3)
+    own, other = (torch.optim.SGD(one.parameters(), lr=0.1) for one in (model, chain()))
+    with gradprobe.watch(model, other) as watching:
+        train(model, own, data)
+    with pytest.raises(NothingMeasured, match="the optimizer that was given has made no step"):
+        watching.diagnosis()
+    with gradprobe.watch(model) as watching:
+        functional.cross_entropy(model(data[0][0]), data[0][1]).backward()
+    with pytest.raises(NothingMeasured, match="no optimizer of its parameters"):
+        watching.gradients()
+    with gradprobe.watch(chain(), own) as watching:
+        train(model, own, data)
+    with pytest.raises(NothingMeasured, match="made 3 steps, but the model did not run"):
+        watching.diagnosis()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((nn.Linear,), "must be a torch.nn.Module, not the class Linear"),
+        ((chain().parameters(),), "must be a torch.nn.Module, not a generator"),
+        ((chain(), nn.CrossEntropyLoss()), "give the loss module by name: criterion="),
+        ((chain(), chain().parameters()), "must be a torch.optim.Optimizer, not a generator"),
+    ],
+)
+def test_what_is_given_in_the_wrong_place_is_refused(arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        gradprobe.watch(*arguments)
+
+
+def test_a_loss_that_is_a_function_is_told_by_record() -> None:
+    criterion: Any = functional.cross_entropy
+    with pytest.raises(TypeError, match=r"not a function; leave it out .* watching\.record"):
+        gradprobe.watch(chain(), criterion=criterion)
+
+
+def test_a_name_that_is_not_there_is_told_with_those_that_are() -> None:
+    model = chain()
+    with watched(model) as (watching, optimizer):
+        train(model, optimizer, batches(3))
+    of: Any = "grads"
+    with pytest.raises(ValueError, match="'weights', 'outputs', 'clipped_weights'"):
+        watching.gradients(of)
+    with pytest.raises(KeyError, match="no statistic 'average'; there are mean_abs, mean"):
+        watching.gradients()["0"]["average"]
 
 
 def test_a_long_run_is_thinned_out() -> None:
