@@ -52,6 +52,7 @@ contracts: $(VENV)/.test
 
 compiled: $(VENV)/.embedded
 	@$(BIN)/python -c 'from gradprobe.probe import warm_up; warm_up()'
+	@$(BIN)/python -c 'from worker.stack.warming import warm_up; warm_up()'
 
 # So that bytecode is written once, and not by every process of the tests for itself; what fails here fails there.
 imported: $(VENV)/.test

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from sqlalchemy import Connection
+
 from gradprobe.blocks import StatisticsBlock
 from gradprobe.errors import ExperimentCancelled
 from gradprobe.statistics import Tensor
@@ -55,12 +57,24 @@ class Flusher:
             DatabaseUnavailable: nothing was written; try again.
         """
         with self.database.write() as connection:
-            cancelled = leases.renew(connection, self.lease, iteration)
-            for tensor, tail in self.tails.items():
-                tail.write(connection, self.lease.experiment_id, tensor)
-            if state is not None:
-                leases.save(connection, self.lease, iteration, state, self.attempts)
-        for tail in self.tails.values():
-            tail.drop_sealed()
+            cancelled = self.write_in(connection, iteration, state)
+        self.written()
         if cancelled:
             raise ExperimentCancelled
+
+    def write_in(self, connection: Connection, iteration: int, state: bytes | None = None) -> bool:
+        """The same in the caller's transaction; returns whether cancelling was asked for.
+
+        After the transaction call `written`. Raises LeaseLost: nothing of this experiment was written.
+        """
+        cancelled = leases.renew(connection, self.lease, iteration)
+        for tensor, tail in self.tails.items():
+            tail.write(connection, self.lease.experiment_id, tensor)
+        if state is not None:
+            leases.save(connection, self.lease, iteration, state, self.attempts)
+        return cancelled
+
+    def written(self) -> None:
+        """Forget what is stored for good."""
+        for tail in self.tails.values():
+            tail.drop_sealed()

@@ -27,6 +27,10 @@ class Company(Protocol):
         """Take what was measured of these members."""
         ...
 
+    def left(self, identifier: str) -> None:
+        """A member trains no further, as it was to, and all that was measured was stored."""
+        ...
+
     def ended(self, identifier: str, outcome: Outcome) -> None:
         """A member has done its last iteration, and all that was measured was stored."""
         ...
@@ -65,6 +69,8 @@ def _train(stack: Stack, company: Company, pace: Pace, calendar: Calendar, first
         leaving = set(company.leaving()).intersection(names)
         if leaving:
             flush(saving=False)
+            for name in leaving:
+                company.left(name)
             return leaving
         try:
             company.keep_going()

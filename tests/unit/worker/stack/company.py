@@ -44,6 +44,9 @@ class Company:
         for name, chunk in chunks.items():
             self.chunks.setdefault(name, []).append(chunk)
 
+    def left(self, identifier: str) -> None:
+        assert identifier not in self.outcomes
+
     def ended(self, identifier: str, outcome: Outcome) -> None:
         self.outcomes[identifier] = outcome
 
