@@ -27,7 +27,7 @@ from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.stacking import bytes_of
 from gradprobe.state import Status
-from gradprobe.store import checkpoints, leases
+from gradprobe.store import checkpoints, leases, series
 from gradprobe.store.database import Database
 from worker.attempt import Attempt, failure, patience, provenance, result, stopping, worker_name
 from worker.checkpoint import Checkpoint, CheckpointUnusable
@@ -195,22 +195,30 @@ class Company:
             self._leaving |= dict.fromkeys(late, TimeLimitExceeded)
         return self._leaving
 
-    def store(self, chunks: Mapping[str, Chunk]) -> None:
-        """All of it in one transaction; who has lost its lease is left out, and leaves."""
+    def take(self, chunks: Mapping[str, Chunk]) -> None:
+        """Keep what was measured for the next `store`."""
         for name, chunk in chunks.items():
             self._flushers[name].grow(chunk)
 
+    def store(self, chunks: Mapping[str, Chunk]) -> None:
+        """All of it in one transaction; who has lost its lease is left out, and leaves."""
+        self.take(chunks)
+        rows = {name: self._flushers[name].rows() for name in chunks}  # encoded once, however often it is tried
+
         def write() -> None:
             found: dict[str, type[Exception]] = {}
+            held = []
             with self._database.write() as connection:
                 for name, chunk in sorted(chunks.items()):
                     if self._leaving.get(name) is LeaseLost:
                         continue
                     try:
-                        if self._flushers[name].write_in(connection, chunk.iteration, chunk.state):
+                        if self._flushers[name].hold_in(connection, chunk.iteration, chunk.state):
                             found[name] = ExperimentCancelled
+                        held += rows[name]
                     except LeaseLost:
                         found[name] = LeaseLost
+                series.replace(connection, held)
             self._leaving |= found
 
         with telemetry.span("store", attributes={"gradprobe.members": len(chunks)}):

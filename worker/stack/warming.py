@@ -22,6 +22,9 @@ class _Nobody:
     def leaving(self) -> tuple[()]:
         return ()
 
+    def take(self, chunks: Mapping[str, Chunk]) -> None:
+        pass
+
     def store(self, chunks: Mapping[str, Chunk]) -> None:
         pass
 

@@ -41,6 +41,9 @@ class Company:
         return self.leave(self.steps)
 
     def store(self, chunks: Mapping[str, Chunk]) -> None:
+        self.take(chunks)
+
+    def take(self, chunks: Mapping[str, Chunk]) -> None:
         for name, chunk in chunks.items():
             self.chunks.setdefault(name, []).append(chunk)
 
