@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from sqlalchemy import Connection
 
-from gradprobe import telemetry
+from gradprobe import probe, telemetry
 from gradprobe.errors import (
     CorruptBlock,
     DatabaseUnavailable,
@@ -21,7 +22,6 @@ from gradprobe.errors import (
     WorkerStopping,
 )
 from gradprobe.logs import bound
-from gradprobe.probe import warm_up
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.state import Status
@@ -36,6 +36,7 @@ from worker.flush import Flusher
 from worker.heartbeat import Heartbeat, beating
 from worker.loop import Chunk, Outcome, Pace, Sink, train
 from worker.network.builders import device_of
+from worker.stack import warming
 
 _logger = logging.getLogger(__name__)
 
@@ -43,6 +44,19 @@ _logger = logging.getLogger(__name__)
 _THREADS_PAY_FROM = 50_000_000
 
 __all__ = ["execute", "stopping", "warm_up"]
+
+
+def warm_up() -> None:
+    """Compile what every experiment needs, or load it; what stacks need goes on beside what comes next."""
+    probe.warm_up()
+    threading.Thread(target=_warm_up_stacks, name="warm-up", daemon=True).start()
+
+
+def _warm_up_stacks() -> None:
+    try:
+        warming.warm_up()
+    except Exception:
+        _logger.exception("stacks will be compiled when there is one")
 
 
 def execute(experiment_id: str, settings: Settings, database: Database) -> Status | None:
