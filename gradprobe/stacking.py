@@ -6,10 +6,7 @@ and in what is recorded and when; everything that decides which kernels run is t
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any, Final
-
-from pydantic import ValidationError
 
 from gradprobe.parts.geometry import INPUTS
 from gradprobe.spec import SGD, PReLU, Spec
@@ -38,14 +35,6 @@ def stack_key(spec: Spec) -> str | None:
         and network.output_count * training.batch_size <= MAXIMUM_OUTPUTS
     )
     return hashlib.sha256(json.dumps(_shape(spec)).encode()).hexdigest()[:_KEY_LENGTH] if fits else None
-
-
-def stack_key_of(document: Mapping[str, Any]) -> str | None:
-    """The same of a stored spec; None for one that this release can't read."""
-    try:
-        return stack_key(Spec.model_validate(document))
-    except ValidationError:
-        return None
 
 
 def _shape(spec: Spec) -> list[Any]:

@@ -48,6 +48,7 @@ class Attempt:
     lease: Lease
     settings: Settings
     database: Database
+    stacked: bool = False  # in a stack, be it of one
 
     @property
     def spec(self) -> Spec:

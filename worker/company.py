@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 from pydantic import ValidationError
+from sqlalchemy import Connection
 
 from gradprobe import telemetry
 from gradprobe.errors import (
@@ -29,6 +30,8 @@ from gradprobe.stacking import bytes_of
 from gradprobe.state import Status
 from gradprobe.store import checkpoints, leases, series
 from gradprobe.store.database import Database
+from gradprobe.store.experiments import Record
+from gradprobe.store.leases import Lease
 from worker.attempt import Attempt, failure, patience, provenance, result, stopping, worker_name
 from worker.checkpoint import Checkpoint, CheckpointUnusable
 from worker.data import Dataset
@@ -50,21 +53,30 @@ Load = Callable[[str, str, Settings], Dataset]
 
 
 def claim(identifier: str, settings: Settings, database: Database) -> list[Attempt]:
-    """Claim an experiment, and those that are to train beside it; none where there is nothing to claim."""
+    """Claim an experiment, and those that are to train beside it; none where there is nothing to claim.
+
+    What began in a stack goes on in one, be it of one, and what began by itself by itself: the two round differently.
+    """
     with database.write() as connection:
         found = leases.claim(connection, identifier, worker_name(), settings.lease_seconds)
         if found is None:
             return []
-        taken = [found]
-        if settings.stack_members > 1 and leases.can_stack(connection, identifier):
-            most = _most(found[0].spec, settings)
-            waiting = leases.waiting_like(connection, identifier, 2 * most)
-            share = min(most - 1, max(_WORTHWHILE - 1, (len(waiting) + 1) // 2))
-            for other in waiting[:share]:
-                also = leases.claim(connection, other, worker_name(), settings.lease_seconds)
-                if also is not None:
-                    taken.append(also)
-    return [Attempt(record, lease, settings, database) for record, lease in taken]
+        taken, stacked = [found], False
+        if leases.can_stack(connection, identifier):
+            taken += _claim_others(connection, identifier, _most(found[0].spec, settings), settings)
+            stacked = len(taken) > 1 or found[1].attempt > 1
+            if not stacked:
+                leases.train_alone(connection, found[1])
+    return [Attempt(record, lease, settings, database, stacked) for record, lease in taken]
+
+
+def _claim_others(connection: Connection, identifier: str, most: int, settings: Settings) -> list[tuple[Record, Lease]]:
+    if most == 1:
+        return []
+    waiting = leases.waiting_like(connection, identifier, 2 * most)
+    share = min(most - 1, max(_WORTHWHILE - 1, (len(waiting) + 1) // 2))
+    claimed = [leases.claim(connection, one, worker_name(), settings.lease_seconds) for one in waiting[:share]]
+    return [found for found in claimed if found is not None]
 
 
 def _most(document: dict[str, Any], settings: Settings) -> int:
@@ -77,18 +89,6 @@ def _most(document: dict[str, Any], settings: Settings) -> int:
         return 1
     fitting = settings.stack_memory_mebibytes * _MEBIBYTE // bytes_of(spec, 1)
     return max(1, min(settings.stack_members, fitting))
-
-
-def began_stacked(attempt: Attempt) -> bool:
-    """Whether it goes on from a stack's checkpoint, and so in a stack, be it of one: there its bits are the same."""
-    if attempt.record.iteration == 0:
-        return False
-    try:
-        with attempt.database.read() as connection:
-            state = checkpoints.load(connection, attempt.record.id)
-    except CorruptBlock:
-        return False
-    return state is not None and was_stacked(state)
 
 
 def train_together(attempts: Sequence[Attempt], load: Load) -> dict[str, Status]:
@@ -150,7 +150,7 @@ class Company:
             try:
                 with self._database.read() as connection:
                     state = checkpoints.load(connection, identifier)
-                if state is not None and not was_stacked(state):
+                if state is not None and not was_stacked(state):  # a worker of the release before had it
                     attempt.write(leases.train_alone)
                     attempt.write(leases.give_back)
                     del self._attempts[identifier]

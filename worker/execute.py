@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from sqlalchemy import Connection
 
 from gradprobe import probe, telemetry
 from gradprobe.errors import (
@@ -27,7 +26,6 @@ from gradprobe.spec import Spec
 from gradprobe.state import Status
 from gradprobe.store import checkpoints, leases
 from gradprobe.store.database import Database
-from gradprobe.store.leases import Lease
 from worker import company
 from worker.attempt import OF_THE_WORKER, Attempt, failure, patience, provenance, result, stopping
 from worker.checkpoint import Checkpoint, CheckpointUnusable
@@ -74,7 +72,7 @@ def execute(experiment_id: str, settings: Settings, database: Database) -> Statu
         if not attempts:
             _logger.info("nothing to do")
             return None
-        if len(attempts) == 1 and not company.began_stacked(attempts[0]):
+        if not attempts[0].stacked:
             return _execute(attempts[0])
     return company.train_together(attempts, _dataset).get(experiment_id)
 
@@ -134,7 +132,7 @@ def _train(attempt: Attempt, spec: Spec, heartbeat: Heartbeat) -> Outcome:
     torch.set_num_threads(settings.threads or _threads_for(spec))
     with telemetry.span("load data set", attributes={"gradprobe.dataset": spec.dataset.name}):
         dataset = _dataset(spec.dataset.name, spec.dataset.normalization, settings)
-    attempt.write(_note_beginning, provenance(spec, dataset, device))
+    attempt.write(leases.note_provenance, provenance(spec, dataset, device))
     flusher, resume = _begin(attempt)
     while True:
         keep_going = _keeper(heartbeat, settings.maximum_seconds - (resume.position.seconds if resume else 0.0))
@@ -150,11 +148,6 @@ def _train(attempt: Attempt, spec: Spec, heartbeat: Heartbeat) -> Outcome:
         except CheckpointUnusable as error:
             _logger.warning("its checkpoint can't be used, it begins anew: %s", error)
             flusher, resume = _begin_anew(attempt)
-
-
-def _note_beginning(connection: Connection, lease: Lease, told: dict[str, Any]) -> None:
-    leases.note_provenance(connection, lease, told)
-    leases.train_alone(connection, lease)
 
 
 # The next experiment of a warm worker mostly asks for the same; reading MNIST, or drawing images, takes a second.

@@ -22,7 +22,7 @@ from gradprobe.errors import (
 )
 from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
-from gradprobe.stacking import stack_key, stack_key_of
+from gradprobe.stacking import stack_key
 from gradprobe.state import ACTIVE, Status, may_become
 from gradprobe.store import checkpoints, listing, tallies
 from gradprobe.store.documents import parsed
@@ -312,7 +312,6 @@ def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Rec
             status=Status.QUEUED,
             iteration=0,
             maximum_attempts=experiments.c.attempt + maximum_attempts,
-            stack_key=stack_key_of(record.spec),
             message_sent_at=None,
             cancel_requested_at=None,
             lease_owner=None,
