@@ -23,7 +23,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from gradprobe import guard, logs, telemetry
+from gradprobe import guard, logs, stages, telemetry
 from gradprobe.queue import TRAIN, celery_app
 from gradprobe.settings import Settings
 from gradprobe.store.database import Database
@@ -108,6 +108,7 @@ def _begin(sender: Any, **_: Any) -> None:
     settings.prepare_data_directory()
     _reconciler().start()
     _consumers.append(sender)
+    stages.tell("connected")
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from sqlalchemy import Connection
 
-from gradprobe import probe, telemetry
+from gradprobe import telemetry
 from gradprobe.errors import (
     CorruptBlock,
     DatabaseUnavailable,
@@ -28,7 +28,7 @@ from gradprobe.state import Status
 from gradprobe.store import checkpoints, leases
 from gradprobe.store.database import Database
 from gradprobe.store.leases import Lease
-from worker import company
+from worker import company, warm
 from worker.attempt import OF_THE_WORKER, Attempt, failure, patience, provenance, result, stopping
 from worker.checkpoint import Checkpoint, CheckpointUnusable
 from worker.data import load
@@ -48,7 +48,7 @@ __all__ = ["execute", "stopping", "warm_up"]
 
 def warm_up() -> None:
     """Compile what every experiment needs, or load it; what stacks need goes on beside what comes next."""
-    probe.warm_up()
+    warm.warm_up()
     threading.Thread(target=_warm_up_stacks, name="warm-up", daemon=True).start()
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -48,6 +48,21 @@ def _kept_for_sources_in(directory: Path) -> Iterator[None]:
         yield
     finally:
         options.CACHE_DIR = configured
+
+
+def _marker() -> Path:
+    return Path(cast(Any, numba.config).CACHE_DIR or _HERE / "__pycache__") / _fingerprint(_HERE, _HERE) / "complete"
+
+
+def is_kept() -> bool:
+    """Whether all that a step needs was compiled on this machine before, and is only to be loaded."""
+    return _marker().exists()
+
+
+def mark_kept() -> None:
+    """Note it. Whoever is stopped while it compiles leaves some functions behind, and no note."""
+    with suppress(OSError):  # where nothing can be written nothing was kept
+        _marker().touch()
 
 
 def compiled_with(function: Function, directory: Path) -> Function:
