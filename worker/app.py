@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import signal
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -116,7 +117,8 @@ def _ask_children_to_stop(**_: Any) -> None:
     # Celery's warm shutdown would wait for the experiment's end, hours perhaps: it is given back instead.
     for consumer in _consumers:
         for process in consumer.pool.info["processes"]:
-            os.kill(process, signal.SIGUSR2)
+            with suppress(ProcessLookupError):  # one that ended by itself has nothing to give back
+                os.kill(process, signal.SIGUSR2)
 
 
 @worker_shutdown.connect  # type: ignore[untyped-decorator]
