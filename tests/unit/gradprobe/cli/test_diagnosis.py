@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from gradprobe.cli import run
+from gradprobe.client import Client
 from gradprobe.diagnosis import VERSION, Thresholds, diagnose
 from gradprobe.resources import DiagnosisDocument, ExperimentPage
 from gradprobe.state import Status
@@ -63,6 +64,18 @@ def test_a_diagnosis_says_what_why_and_what_to_change(server: PreparedServer, cl
     ):
         assert said in out, said
     assert json.loads(cli("diagnose", identifier, "--json")[1])["version"] == VERSION
+
+
+def test_the_clients_diagnosis_prints_what_the_command_prints(
+    server: PreparedServer, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identifier = prepare(server, Made(spec_of(CLASSIC)), "vanishing")
+    with Client(server.url) as client:
+        found = client.diagnosis(identifier)
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert cli("diagnose", identifier)[1].startswith(f"{found}\n\nWhat carries δ")
+    assert str(found).startswith("vanishing\n  Vanishing from step 0; cause: ")
+    assert repr(found).startswith("DiagnosisDocument(experiment_id=")
 
 
 def test_thresholds_and_presets_are_sent(server: PreparedServer, cli: CommandLine) -> None:
