@@ -12,7 +12,10 @@ from gradprobe import sentences
 from gradprobe.cli.exits import usage
 from gradprobe.cli.session import ID_HELP, Session, resolve, session_of
 from gradprobe.cli.wording import one_line
-from gradprobe.client import Client
+from gradprobe.client import Client, ProblemError
+from gradprobe.diagnosis.thresholds import DEFAULT
+from gradprobe.errors import GradprobeError
+from gradprobe.parts.faults import meant
 from gradprobe.resources import DiagnosisDocument, Experiment
 
 _STYLES: dict[sentences.Role, str] = {
@@ -44,9 +47,14 @@ def diagnose(
 ) -> None:
     """Say what is wrong with an experiment, since when, what carries it, and what to change."""
     session = session_of(context)
-    query = {"preset": preset.value if preset else None, **_thresholds(threshold or ())}
+    thresholds = _thresholds(threshold or ())
+    query = {"preset": preset.value if preset else None, **thresholds}
     with session.connect() as client:
-        found = client.document(DiagnosisDocument, resolve(client, experiment), "diagnosis", query)
+        identifier = resolve(client, experiment)
+        try:
+            found = client.document(DiagnosisDocument, identifier, "diagnosis", query)
+        except ProblemError as error:
+            raise _about_the_option(error, thresholds) from error
     if json:
         session.print_json(found.model_dump_json(indent=2))
     else:
@@ -62,6 +70,18 @@ def _thresholds(given: Any) -> dict[str, float]:
         except ValueError:
             raise usage(f"--threshold {text!r} is not a name and a number; write it like depth_limit=8") from None
     return found
+
+
+def _about_the_option(error: ProblemError, thresholds: Mapping[str, float]) -> GradprobeError:
+    """What the service refuses of a threshold, as a fault of the option that it came from; any other as it is."""
+    told = []
+    for fault in error.problem.errors:
+        name = fault.pointer.removeprefix("/query/")
+        if name in thresholds:
+            unknown = fault.code == "unknown_parameter"
+            hint = f"there is no such threshold; {meant(name, list(DEFAULT.values()))}" if unknown else fault.message
+            told.append(f"--threshold {name}: {hint}")
+    return usage("; ".join(told)) if told else error
 
 
 def print_diagnosis(session: Session, found: DiagnosisDocument) -> None:
