@@ -123,6 +123,10 @@ def test_a_prediction_asks_no_server(server: PreparedServer, cli: CommandLine) -
     assert (code, err, server.requests) == (0, "", [])
     assert "ordered: gradients vanish with depth" in out
     assert "2.1 layers; this network has 6" in out
+    for explained in ("χ: the factor on ‖δ‖²", "ξ: layers for an e-fold", "q: variance of", "null band: what chance"):
+        assert explained in out
+    critical = cli("predict", "--activation", "relu", "--initialization", "he_normal")[1]
+    assert "ξ ∞ layers" in critical
     document = json.loads(cli("predict", "--activation", "relu", "--initialization", "he_normal", "--json")[1])
     assert (document["phase"], document["depth_limit"]) == ("critical", None)
 
