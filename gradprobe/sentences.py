@@ -16,11 +16,13 @@ _MOST_REMEDIES: Final = 3
 
 
 def diagnosis(found: "DiagnosisDocument") -> Iterator[Line]:
-    """The verdicts, then every finding with its evidence and remedies, an empty line before each."""
+    """The verdicts, what was not judged, then every finding with its evidence and remedies."""
     yield [(found.verdict.replace("_", " "), role(found.verdict))]
     yield [(f"  {one_line(found.summary)}", "plain")]
     phases = f"at initialization: {found.at_initialization}; in training: {found.in_training}"
     yield [(f"  {phases.replace('_', ' ')}", "aside")]
+    for reason in found.silent:
+        yield [(f"  not judged: {one_line(reason)}", "aside")]
     for finding in found.findings:
         yield []
         yield from _finding(finding)
