@@ -83,14 +83,19 @@ def claim(connection: Connection, identifier: str, owner: str, seconds: float) -
 
 
 def waiting_like(connection: Connection, identifier: str, most: int) -> list[str]:
-    """The next so many that wait and can train beside this one: of its shape, queue and priority, oldest first."""
+    """The next so many that wait and can train beside this one: of its shape, queue and priority, oldest first.
+
+    They are locked, and those that another worker is about to claim left out: two that wait for each other's would wait
+    for ever.
+    """
     this = select(experiments.c.stack_key, experiments.c.queue, experiments.c.priority)
     shape = connection.execute(this.where(experiments.c.id == identifier)).one_or_none()
     if shape is None or shape.stack_key is None:
         return []
     alike = and_(experiments.c.stack_key == shape.stack_key, experiments.c.status == Status.QUEUED)
     where = and_(alike, experiments.c.queue == shape.queue, experiments.c.priority == shape.priority)
-    return list(connection.scalars(select(experiments.c.id).where(where).order_by(experiments.c.id).limit(most)))
+    oldest = select(experiments.c.id).where(where).order_by(experiments.c.id).limit(most)
+    return list(connection.scalars(oldest.with_for_update(skip_locked=True)))
 
 
 def can_stack(connection: Connection, identifier: str) -> bool:

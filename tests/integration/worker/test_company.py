@@ -121,6 +121,26 @@ def test_no_more_than_fit(store: Store, settings: Settings) -> None:
     assert 2 < len(claim(identifiers[0], little, store.database)) < 16
 
 
+def test_two_workers_at_once_take_each_its_own(store: Store, settings: Settings) -> None:
+    identifiers = sorted(queue(store, 60))
+    taken: dict[str, list[str]] = {}
+    together = threading.Barrier(2)
+
+    def take(head: str) -> None:
+        together.wait()
+        attempts = claim(head, settings, store.database)
+        taken[head] = [attempt.record.id for attempt in attempts]
+
+    threads = [in_background(lambda head=head: take(head)) for head in (identifiers[0], identifiers[40])]  # type: ignore[misc]
+    for thread in threads:
+        thread.join()
+    first, second = taken.values()
+    assert not set(first) & set(second)
+    assert sorted(status for status in statuses(store, identifiers) if status == Status.RUNNING) == [Status.RUNNING] * (
+        len(first) + len(second)
+    )
+
+
 def in_background(action: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=action)
     thread.start()
