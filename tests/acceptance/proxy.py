@@ -33,11 +33,10 @@ MISSING: Final = (
 _UNPACKED: Final = Path(sys.prefix) / "nginx" / "usr" / "sbin" / "nginx"
 _DOWNLOAD_SECONDS: Final = 120
 #: What stands in nginx's own main file and is no business of the page, with everything it writes in one directory. One
-#: worker process, so that it takes the services in turn: each counts for itself.
+#: process: several would each take the services in turn by themselves, and outlive a master that is killed.
 _MAIN: Final = """
-{user}
 daemon off;
-worker_processes 1;
+master_process off;
 pid {directory}/nginx.pid;
 events {{ worker_connections 256; }}
 http {{
@@ -139,9 +138,7 @@ def proxied(text: str, ports: Sequence[int], certificate: Certificate, folder: P
     )
     folder.mkdir()
     file = folder / "nginx.conf"
-    # Root's nginx would give up being root, and could not write into a test's directory.
-    user = "user root root;" if os.geteuid() == 0 else ""
-    file.write_text(_MAIN.format(user=user, directory=folder, served_by=SERVED_BY, site=here), "utf-8")
+    file.write_text(_MAIN.format(directory=folder, served_by=SERVED_BY, site=here), "utf-8")
     child = Child("nginx", (program, "-e", "stderr", "-p", str(folder), "-c", str(file)), folder / "log", os.environ)
     child.start()
     try:

@@ -94,6 +94,7 @@ def test_events_come_once_each_over_cut_connections_and_services_that_go(
     assert reader.told[-1].kind != "end"
     client.post(f"/experiments/{reader.experiment_id}/cancel")
     while not reader.ended:
+        assert len(reader.served) < 100, "it is told the same again and again"
         reader.read(events=4)
     path = f"/experiments/{reader.experiment_id}"
     again = client.get(f"{path}/events", headers={"Last-Event-ID": reader.told[-1].id})
