@@ -18,7 +18,7 @@ export GRADPROBE_DATA_DIRECTORY := $(DATA)
 export NUMBA_CACHE_DIR := $(DATA)/compiled
 
 .PHONY: help demo up test check lint types contracts compiled imported pytest thorough screenshots docs documents figures dashboard openapi \
-  format faults chaos recovery test-compose fuzz bench bench-run bench-faults data clean integrations integrations-run
+  format faults chaos recovery test-compose fuzz bench bench-run bench-faults bench-scale data clean integrations integrations-run
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,7 @@ contracts: $(VENV)/.test
 
 compiled: $(VENV)/.embedded
 	@$(BIN)/python -c 'from gradprobe.probe import warm_up; warm_up()'
+	@$(BIN)/python -c 'from worker.stack.warming import warm_up; warm_up()'
 
 # So that bytecode is written once, and not by every process of the tests for itself; what fails here fails there.
 imported: $(VENV)/.test
@@ -90,6 +91,9 @@ bench-run: $(VENV)/.bench data
 
 bench-faults: $(VENV)/.embedded data ## Judge 245 labelled and 500 random experiments, ours and other tools' rules (20 minutes the first time)
 	@$(BIN)/python -m benchmarks.faults $(ARGUMENTS)
+
+bench-scale: $(VENV)/.embedded compiled data ## Stacks, sweeps and worker processes against plain loops and scripts (a quarter of an hour)
+	@$(BIN)/python -m benchmarks.scale $(ARGUMENTS)
 
 # Like the peers of the benchmarks, trainers and models bring many packages along.
 integrations: ## Lightning, Hugging Face's trainer, models of torchvision, timm and Transformers, MLflow, wandb (five minutes)

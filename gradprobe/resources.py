@@ -56,6 +56,8 @@ class Provenance(Resource):
     dataset_sha256: str | None
     seed: int
     worker: str
+    #: How many trained side by side when it began; null: by itself.
+    stacked: int | None = None
 
 
 class Links(Resource):

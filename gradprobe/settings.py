@@ -132,6 +132,15 @@ class Settings(BaseSettings):
         default=0, ge=0, le=19, description="By how much training yields to other processes; `gradprobe up` sets 10."
     )
     threads: int = Field(default=0, ge=0, le=1024, description="Threads per worker; 0: chosen by the net's size.")
+    stack_members: int = Field(
+        default=64,
+        ge=1,
+        le=1024,
+        description="Experiments of one shape that a worker trains side by side at most; 1: each by itself.",
+    )
+    stack_memory_mebibytes: int = Field(
+        default=1024, ge=16, le=1_048_576, description="What they may take together, as far as can be told before."
+    )
     cache_mebibytes: int = Field(
         default=128, ge=0, le=65536, description="What a process of the service keeps of ended experiments; 0: nothing."
     )

@@ -30,7 +30,7 @@ def stack_key(spec: Spec) -> str | None:
         and network.dropout == 0.0
         and not (network.residual and network.width == INPUTS)
         and training.precision == "float32"
-        and training.device == "cpu"
+        and training.device != "cuda"
         and network.parameter_count <= MAXIMUM_PARAMETERS
         and network.output_count * training.batch_size <= MAXIMUM_OUTPUTS
     )

@@ -83,9 +83,16 @@ def stop() -> None:
 
 @contextmanager
 def span(
-    name: str, parent: str | None = None, kind: Kind = "INTERNAL", attributes: Attributes | None = None
+    name: str,
+    parent: str | None = None,
+    kind: Kind = "INTERNAL",
+    attributes: Attributes | None = None,
+    since: float | None = None,
 ) -> Iterator[Span]:
-    """Measure the block as a part of the span around it, or of the trace that the `traceparent` of another names."""
+    """Measure the block as a part of the span around it, or of the trace that the `traceparent` of another names.
+
+    `since`: when it began, in seconds since 1970, where that was before the block.
+    """
     if not _providers:
         yield NOTHING
         return
@@ -94,7 +101,9 @@ def span(
 
     context = TraceContextTextMapPropagator().extract({"traceparent": parent}) if parent else None
     tracer = _providers[-1].get_tracer("gradprobe")
-    with tracer.start_as_current_span(name, context, SpanKind[kind], dict(attributes or {})) as current:
+    began = None if since is None else int(since * 1e9)
+    told = dict(attributes or {})
+    with tracer.start_as_current_span(name, context, SpanKind[kind], told, start_time=began) as current:
         yield current
 
 

@@ -1,7 +1,7 @@
 """After the faults: did every experiment that was accepted end once, with the series of an undisturbed run?"""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from benchmarks.chaos.series import Series, read_series
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
+from gradprobe.stacking import stack_key
 from gradprobe.state import Status
 from gradprobe.store import experiments, migrate
 from gradprobe.store.database import Database
@@ -20,10 +21,11 @@ from worker.execute import execute, warm_up
 
 @dataclass(frozen=True)
 class Reference:
-    """What a spec comes to when nothing goes wrong; a result's times are left out."""
+    """What a spec comes to when nothing goes wrong; a result's times are left out. In a stack it rounds differently."""
 
     series: Series
     result: dict[str, Any]
+    stacked: "Reference | None" = None
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Findings:
 def references(
     directory: Path, documents: dict[str, dict[str, Any]], settings: Settings, tell: Callable[[], None] = lambda: None
 ) -> dict[str, Reference]:
-    """Run each of these by itself, in this process, on a database of its own."""
+    """Run each of these, in this process, on a database of its own: by itself, and beside another where it can."""
     alone = Settings(data_directory=directory, threads=settings.threads)
     migrate.upgrade(alone.database)
     database = Database(alone.database)
@@ -58,17 +60,24 @@ def references(
     found = {}
     try:
         for name, document in documents.items():
-            with database.write() as connection:
-                identifier = experiments.create(connection, Spec.model_validate(document), 1).id
-            if execute(identifier, alone, database) != Status.SUCCEEDED:
-                raise RuntimeError(f"the undisturbed run of {name} did not succeed")
-            with database.read() as connection:
-                record = experiments.get(connection, identifier)
-            found[name] = Reference(read_series(database, identifier), _untimed(record.result))
+            spec = Spec.model_validate(document)
+            beside = _undisturbed(database, alone, spec, name, 2) if stack_key(spec) is not None else None
+            found[name] = replace(_undisturbed(database, alone, spec, name, 1), stacked=beside)
             tell()
     finally:
         database.close()
     return found
+
+
+def _undisturbed(database: Database, settings: Settings, spec: Spec, name: str, copies: int) -> Reference:
+    """One of so many that wait at once."""
+    with database.write() as connection:
+        identifiers = [experiments.create(connection, spec, 1).id for _ in range(copies)]
+    if execute(identifiers[0], settings, database) != Status.SUCCEEDED:
+        raise RuntimeError(f"the undisturbed run of {name} did not succeed")
+    with database.read() as connection:
+        record = experiments.get(connection, identifiers[0])
+    return Reference(read_series(database, record.id), _untimed(record.result))
 
 
 def audit(database: Database, accepted: dict[str, str], expected: dict[str, Reference]) -> Findings:
@@ -98,6 +107,8 @@ def _compare(database: Database, identifier: str, name: str, expected: Reference
     series = read_series(database, identifier)
     with database.read() as connection:
         record = experiments.get(connection, identifier)
+    if expected.stacked is not None and (record.provenance or {}).get("stacked") is not None:
+        expected = expected.stacked
     every = record.spec["recording"]["every"]
     findings.gaps += [f"{name}: {fault}" for fault in series.faults(record.iterations, every)]
     findings.differences += [f"{name}: {difference}" for difference in series.differences(expected.series)]

@@ -69,11 +69,12 @@ def _facts(experiment: Experiment) -> list[tuple[str, str]]:
         facts.append(("error", f"{experiment.error.message} [{experiment.error.code}]"))
     made = experiment.provenance
     if made:
+        beside = f"; side by side with {made.stacked - 1} others" if made.stacked and made.stacked > 1 else ""
         facts.append(
             (
                 "made by",
                 f"gradprobe {made.gradprobe}, torch {made.torch}, Python {made.python} on {made.platform}; "
-                f"{made.device}, threads: {made.threads}; worker {made.worker}",
+                f"{made.device}, threads: {made.threads}; worker {made.worker}{beside}",
             )
         )
         facts.append(("data's SHA-256", made.dataset_sha256 or ""))

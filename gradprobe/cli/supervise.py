@@ -18,6 +18,7 @@ from gradprobe.cli.session import Session
 from gradprobe.cli.wording import commands
 from gradprobe.client import ServerUnreachable
 from gradprobe.embedded import ChildDied, Stack
+from gradprobe.embedded.sizing import default_workers
 from gradprobe.embedded.stack import DEFAULT_PORT
 
 
@@ -25,10 +26,10 @@ class Terminated(BaseException):
     """SIGTERM or SIGHUP: someone asks this process to end in an orderly way."""
 
 
-def run_stack(session: Session, port: int, data_directory: Path | None, workers: int, quiet: bool) -> None:
+def run_stack(session: Session, port: int, data_directory: Path | None, workers: int | None, quiet: bool) -> None:
     """Run the stack in the foreground until a signal, or until one of its processes ends by itself."""
     began = time.monotonic()
-    stack = Stack(read_settings(data_directory), port=port, workers=workers)
+    stack = Stack(read_settings(data_directory), port=port, workers=workers or default_workers())
     try:
         with ended_by_signals(), running(session, stack, quiet):
             if quiet:

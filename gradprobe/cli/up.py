@@ -13,12 +13,17 @@ DATA_DIRECTORY_HELP = (
     "user's data directory]"
 )
 
+WORKERS_HELP = (
+    "Worker processes; each trains one experiment at a time, or several of one shape side by side.  [default: one a "
+    "core, as far as the memory allows, at most 8]"
+)
+
 
 def up(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the API; 0 for any that is free.")] = 8000,
     data_directory: Annotated[Path | None, typer.Option(help=DATA_DIRECTORY_HELP, show_default=False)] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; each trains one at a time.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help=WORKERS_HELP, show_default=False)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the URL, once it is ready.")] = False,
 ) -> None:
     """Run the whole stack on this machine: API, worker and broker, until Ctrl-C.

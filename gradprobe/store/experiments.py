@@ -22,6 +22,7 @@ from gradprobe.errors import (
 )
 from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
+from gradprobe.stacking import stack_key
 from gradprobe.state import ACTIVE, Status, may_become
 from gradprobe.store import checkpoints, listing, tallies
 from gradprobe.store.documents import parsed
@@ -198,6 +199,7 @@ def _columns(spec: Spec, maximum_attempts: int) -> dict[str, Any]:
         "iterations": spec.training.iterations,
         "queue": queue_of(spec),
         "priority": spec.queue.priority,
+        "stack_key": stack_key(spec),
         "attempt": 0,
         "maximum_attempts": maximum_attempts,
     }

@@ -82,6 +82,27 @@ def claim(connection: Connection, identifier: str, owner: str, seconds: float) -
     return get(connection, identifier), lease
 
 
+def waiting_like(connection: Connection, identifier: str, most: int) -> list[str]:
+    """The next so many that wait and can train beside this one: of its shape, queue and priority, oldest first."""
+    this = select(experiments.c.stack_key, experiments.c.queue, experiments.c.priority)
+    shape = connection.execute(this.where(experiments.c.id == identifier)).one_or_none()
+    if shape is None or shape.stack_key is None:
+        return []
+    alike = and_(experiments.c.stack_key == shape.stack_key, experiments.c.status == Status.QUEUED)
+    where = and_(alike, experiments.c.queue == shape.queue, experiments.c.priority == shape.priority)
+    return list(connection.scalars(select(experiments.c.id).where(where).order_by(experiments.c.id).limit(most)))
+
+
+def can_stack(connection: Connection, identifier: str) -> bool:
+    """Whether it may train beside others: it has not begun by itself."""
+    return connection.scalar(select(experiments.c.stack_key).where(experiments.c.id == identifier)) is not None
+
+
+def train_alone(connection: Connection, lease: Lease) -> None:
+    """From now on it trains by itself, as the numbers that it has so far were computed; raises LeaseLost."""
+    _require(connection.execute(_held(lease).values(stack_key=None)).rowcount)
+
+
 def begin_anew(connection: Connection, lease: Lease) -> None:
     """Drop the checkpoint, which can't be used, and all that was measured; raises LeaseLost."""
     values = {"iteration": 0, "row_version": experiments.c.row_version + 1}

@@ -1,8 +1,9 @@
 """What was measured: blocks in, blocks out. Called inside a transaction that the caller opened."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, insert, select
+from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, select
 
 from gradprobe.blocks import CountsBlock, StatisticsBlock
 from gradprobe.levels import WIDTHS, LevelBlock
@@ -13,6 +14,52 @@ from gradprobe.store.tables import blocks
 _RAW = 0
 
 
+#: A block's row: a value of each of the table's columns.
+BlockRow = dict[str, Any]
+
+_KEY = ("experiment_id", "tensor", "level", "first_step")
+# Made once: of a small block the database takes as long as the building of a statement.
+_DELETE = delete(blocks).where(and_(*(blocks.c[name] == bindparam(f"of_{name}") for name in _KEY)))
+_INSERT = insert(blocks)
+
+
+def row_of(
+    experiment_id: str, tensor: Tensor, statistics: StatisticsBlock | None, counts: CountsBlock | None = None
+) -> BlockRow | None:
+    """The row of one run of steps as measured; None where there is nothing to store."""
+    steps = [int(block.steps[end]) for block in (statistics, counts) if block and len(block.steps) for end in (0, -1)]
+    if not steps:
+        return None
+    return {
+        "experiment_id": experiment_id,
+        "tensor": tensor,
+        "level": _RAW,
+        "first_step": min(steps),
+        "last_step": max(steps),
+        "statistics": statistics.encode() if statistics is not None else None,
+        "counts": counts.encode() if counts is not None else None,
+    }
+
+
+def row_of_level(experiment_id: str, tensor: Tensor, level: int, block: LevelBlock, last_step: int) -> BlockRow:
+    """The row of a run of a coarser level's buckets.
+
+    `last_step` is that of the measured blocks written along with it: it shows that this level has all they have.
+    """
+    key = {"experiment_id": experiment_id, "tensor": tensor, "level": level, "first_step": int(block.starts[0])}
+    return key | {"last_step": last_step, "statistics": block.encode(), "counts": None}
+
+
+def replace(connection: Connection, rows: Sequence[BlockRow]) -> None:
+    """Store blocks, of any experiments, each in place of one that began at the same step.
+
+    A tail that is still growing is written again and again until it is large enough; readers see it whole each time.
+    """
+    if rows:
+        connection.execute(_DELETE, [{f"of_{name}": row[name] for name in _KEY} for row in rows])
+        connection.execute(_INSERT, list(rows))
+
+
 def write(
     connection: Connection,
     experiment_id: str,
@@ -20,31 +67,16 @@ def write(
     statistics: StatisticsBlock | None,
     counts: CountsBlock | None = None,
 ) -> None:
-    """Store one run of steps, in place of a block that began at the same step.
-
-    A tail that is still growing is written again and again until it is large enough; readers see it whole each time.
-    """
-    steps = [int(block.steps[end]) for block in (statistics, counts) if block and len(block.steps) for end in (0, -1)]
-    if not steps:
-        return
-    key = {"experiment_id": experiment_id, "tensor": tensor, "level": _RAW, "first_step": min(steps)}
-    values = {
-        "last_step": max(steps),
-        "statistics": statistics.encode() if statistics is not None else None,
-        "counts": counts.encode() if counts is not None else None,
-    }
-    _replace(connection, key, values)
+    """Store one run of steps, see `replace`."""
+    row = row_of(experiment_id, tensor, statistics, counts)
+    replace(connection, [row] if row is not None else [])
 
 
 def write_level(
     connection: Connection, experiment_id: str, tensor: Tensor, level: int, block: LevelBlock, last_step: int
 ) -> None:
-    """Store a run of a coarser level's buckets, in place of one that began at the same bucket.
-
-    `last_step` is that of the measured blocks written along with it: it shows that this level has all they have.
-    """
-    key = {"experiment_id": experiment_id, "tensor": tensor, "level": level, "first_step": int(block.starts[0])}
-    _replace(connection, key, {"last_step": last_step, "statistics": block.encode(), "counts": None})
+    """Store a run of a coarser level's buckets, see `row_of_level`."""
+    replace(connection, [row_of_level(experiment_id, tensor, level, block, last_step)])
 
 
 def read_statistics(
@@ -76,7 +108,7 @@ def cut(connection: Connection, experiment_id: str, iteration: int) -> None:
         for row in connection.execute(select(blocks).where(beyond)).all():
             key = {name: getattr(row, name) for name in ("experiment_id", "tensor", "level", "first_step")}
             values = _shortened(row, boundary) if level == _RAW else _shortened_level(row, boundary)
-            _replace(connection, key, values)
+            replace(connection, [key | values])
 
 
 def _shortened(row: Any, stop: int) -> dict[str, Any]:
@@ -138,8 +170,3 @@ def _decoded(row: Any) -> tuple[StatisticsBlock | None, CountsBlock | None]:
         StatisticsBlock.decode(row.statistics) if row.statistics is not None else None,
         CountsBlock.decode(row.counts) if row.counts is not None else None,
     )
-
-
-def _replace(connection: Connection, key: dict[str, Any], values: dict[str, Any]) -> None:
-    connection.execute(delete(blocks).where(and_(*(blocks.c[name] == value for name, value in key.items()))))
-    connection.execute(insert(blocks).values(**key, **values))

@@ -74,6 +74,8 @@ experiments = Table(
     Column("traceparent", String(64)),
     # Null: trained by a worker. `watched`: a loop of somebody's that reports; no worker ever claims it.
     Column("source", String(16)),
+    # The same for those that can train side by side; null: by itself. See `gradprobe.stacking`.
+    Column("stack_key", String(32)),
     Index(None, "owner", "id"),
     Index(None, "owner", "status"),
     Index(None, "sweep_id", "id"),
@@ -84,6 +86,7 @@ experiments = Table(
     Index(None, "verdict", "id", "status", "owner", "sweep_id", "folded_name"),
     #: Added up by whoever watches; a row is a hundred times as wide.
     Index(None, "attempt"),
+    Index(None, "stack_key", "status", "id"),
 )
 
 

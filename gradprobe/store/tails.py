@@ -9,6 +9,7 @@ from gradprobe.blocks import CountsBlock, StatisticsBlock
 from gradprobe.levels import WIDTHS, LevelBlock
 from gradprobe.statistics import Tensor
 from gradprobe.store import series
+from gradprobe.store.series import BlockRow
 
 #: A tail of fewer steps than this is kept and written again with what comes next, so that a slow run does not end as
 #: thousands of tiny blocks. It is what a drain can bring at most, so that a fast run writes each step once: with four
@@ -95,14 +96,21 @@ class Tail:
             self.counts = CountsBlock.join([self.counts, counts]) if self.counts else counts
             self.last_step = max(self.last_step, int(counts.steps[-1]))
 
+    def rows(self, experiment_id: str, tensor: Tensor) -> list[BlockRow]:
+        """All of it as it is to be stored, in place of what was stored of it before."""
+        row = series.row_of(experiment_id, tensor, self.statistics, self.counts)
+        found = [row] if row is not None else []
+        if len(self._beginning) == 2:
+            found += [
+                series.row_of_level(experiment_id, tensor, tail.level, block, self.last_step)
+                for tail in self.levels
+                for block in tail.rows()
+            ]
+        return found
+
     def write(self, connection: Connection, experiment_id: str, tensor: Tensor) -> None:
-        """Store all of it, in place of what was stored of it before."""
-        series.write(connection, experiment_id, tensor, self.statistics, self.counts)
-        if len(self._beginning) < 2:
-            return
-        for tail in self.levels:
-            for row in tail.rows():
-                series.write_level(connection, experiment_id, tensor, tail.level, row, self.last_step)
+        """Store all of it."""
+        series.replace(connection, self.rows(experiment_id, tensor))
 
     def drop_sealed(self) -> None:
         """Forget what is stored for good."""

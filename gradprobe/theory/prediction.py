@@ -107,7 +107,13 @@ class Outlook:
 
 def outlook(spec: AnySpec) -> Outlook:
     """Whether a spec's gradients reach its first layer."""
-    network, passage = spec.network, propagate(spec.network, inputs_of(spec.dataset))
+    return _outlook(spec.network, spec.dataset)
+
+
+# A sweep's members have few networks between them, and each is held against several that are proposed.
+@lru_cache(maxsize=1024)
+def _outlook(network: AnyNetwork, dataset: Dataset | WatchedInputs) -> Outlook:
+    passage = propagate(network, inputs_of(dataset))
     point = _point(network, function_of(network.activation), _hidden_to_hidden(network), passage)
     first, last = passage.squared_norm(0), passage.squared_norm(len(passage.layers) - 1)
     return Outlook(point.phase, point.chi, math.log(first / last) if first > 0 else -math.inf)

@@ -12,7 +12,7 @@ from worker.stack.layout import Layout
 from worker.stack.network import Moments, Seen, StackedNetwork
 
 #: Few enough for all that a layer computes to stay in the cache.
-_IMAGES_AT_ONCE = 1000
+_IMAGES_AT_ONCE = 2000
 
 
 class Evaluator:
@@ -49,6 +49,8 @@ class Evaluator:
             kernels.first_layer(chosen, *images.arrays, rows, first.numpy(), self._table[: images.inputs])
             logits = self._network.run(first, parts, moments, False, layer, Seen())[0]
             wanted = labels[start:end]
-            loss += float(functional.cross_entropy(logits.double(), wanted, reduction="sum"))
+            # With the classes before the samples torch takes many samples at once, many times as fast.
+            classes_first = logits.double().t()[None]
+            loss += float(functional.cross_entropy(classes_first, wanted[None], reduction="sum"))
             correct += int((logits.argmax(1) == wanted).sum())
         return Evaluation(loss / len(labels), correct / len(labels))

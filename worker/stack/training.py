@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from gradprobe.errors import WorkerStopping
 from worker.checkpoint import Calendar
@@ -10,6 +10,9 @@ from worker.loop import Chunk, Outcome, Pace
 from worker.stack.images import Data
 from worker.stack.lane import Lane
 from worker.stack.stack import Stack
+
+#: Storing may take this share of the time: where many are stored, it is done less often.
+_SHARE: Final = 0.1
 
 
 class Company(Protocol):
@@ -23,8 +26,16 @@ class Company(Protocol):
         """The members that are to train no further; called before every iteration."""
         ...
 
+    def take(self, chunks: Mapping[str, Chunk]) -> None:
+        """Keep what was measured of these members; it need not be stored yet."""
+        ...
+
     def store(self, chunks: Mapping[str, Chunk]) -> None:
-        """Take what was measured of these members."""
+        """Take what was measured of these members, and store it with all that was taken before."""
+        ...
+
+    def left(self, identifier: str) -> None:
+        """A member trains no further, as it was to, and all that was measured was stored."""
         ...
 
     def ended(self, identifier: str, outcome: Outcome) -> None:
@@ -54,17 +65,21 @@ def _train(stack: Stack, company: Company, pace: Pace, calendar: Calendar, first
     names = [row.lane.identifier for row in stack.rows]
     everybody = range(len(names))
 
-    def flush(saving: bool) -> None:
+    def flush(saving: bool) -> float:
         began = time.perf_counter()
         company.store(dict(zip(names, stack.drain(everybody if saving else ()), strict=True)))
+        took = time.perf_counter() - began
         if saving:
-            calendar.saved(time.perf_counter() - began)
+            calendar.saved(took)
+        return took
 
     flush_at = time.perf_counter() + first_flush
     for _ in range(stack.remaining):
         leaving = set(company.leaving()).intersection(names)
         if leaving:
             flush(saving=False)
+            for name in leaving:
+                company.left(name)
             return leaving
         try:
             company.keep_going()
@@ -72,9 +87,11 @@ def _train(stack: Stack, company: Company, pace: Pace, calendar: Calendar, first
             flush(saving=True)
             raise
         stack.step()
-        if stack.full or time.perf_counter() > flush_at:
-            flush(calendar.due)
-            flush_at = time.perf_counter() + pace.flush_seconds
+        if time.perf_counter() > flush_at:
+            took = flush(calendar.due)
+            flush_at = time.perf_counter() + max(pace.flush_seconds, took / _SHARE)
+        elif stack.full:
+            company.take(dict(zip(names, stack.drain(), strict=True)))
     return _end(stack, company)
 
 

@@ -211,10 +211,10 @@ def test_the_same_spec_and_seed_give_the_same_bits(store: Store, worker_settings
 
 
 def test_a_second_attempt_measures_from_the_first_step_on(store: Store, worker_settings: Settings) -> None:
-    identifier = store.create(document()).id
-    alone = store.create(document()).id
+    identifier, alone = store.create(document()).id, store.create(document()).id
+    by_itself = worker_settings.model_copy(update={"stack_members": 1})
     for name in (identifier, alone):
-        execute(name, worker_settings, store.database)
+        execute(name, by_itself, store.database)
     store.set(identifier, status=Status.FAILED)
     store.write(experiments.retry, identifier, 1)
     assert execute(identifier, worker_settings, store.database) == Status.SUCCEEDED
@@ -237,7 +237,7 @@ def test_a_rule_that_fails_fails_no_experiment(
     def fail(*_: object) -> None:
         raise ValueError("a fault in the diagnosis")
 
-    monkeypatch.setattr(module, "diagnose", fail)
+    monkeypatch.setattr("worker.attempt.diagnose", fail)
     identifier = store.create(document()).id
     assert execute(identifier, worker_settings, store.database) is Status.SUCCEEDED
     assert store.get(identifier).verdict is None

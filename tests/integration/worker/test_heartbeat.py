@@ -40,7 +40,7 @@ def test_it_renews_the_lease_for_as_long_as_the_block_runs(store: Store) -> None
         return lease_until(store, lease) > until
 
     row = store.get(lease.experiment_id).row_version
-    with beating(store.database, lease, INTERVAL) as heartbeat:
+    with beating(store.database, [lease], INTERVAL) as heartbeat:
         for _ in range(3):
             until = lease_until(store, lease)
             eventually(partial(has_grown, until))
@@ -54,7 +54,7 @@ def test_it_renews_the_lease_for_as_long_as_the_block_runs(store: Store) -> None
 
 def test_it_tells_that_another_attempt_took_over(store: Store) -> None:
     lease = store.running()
-    with beating(store.database, lease, INTERVAL) as heartbeat:
+    with beating(store.database, [lease], INTERVAL) as heartbeat:
         heartbeat.check()
         other = store.write(take_over, lease.experiment_id)
         until = lease_until(store, other)
@@ -74,14 +74,14 @@ def take_over(connection: Connection, identifier: str) -> Lease:
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.CANCELLED])
 def test_it_tells_that_the_experiment_ended(status: Status, store: Store) -> None:
     lease = store.running()
-    with beating(store.database, lease, INTERVAL) as heartbeat:
+    with beating(store.database, [lease], INTERVAL) as heartbeat:
         store.write(leases.finish, lease, status)
         eventually(lambda: raises(heartbeat, LeaseLost))
 
 
 def test_it_tells_that_cancelling_was_asked_for(store: Store) -> None:
     lease = store.running()
-    with beating(store.database, lease, INTERVAL) as heartbeat:
+    with beating(store.database, [lease], INTERVAL) as heartbeat:
         store.write(experiments.request_cancel, lease.experiment_id)
         eventually(lambda: raises(heartbeat, ExperimentCancelled))
 
@@ -90,7 +90,7 @@ def test_it_survives_a_database_that_is_away(
     store: Store, impatient: Database, locked: Locked, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = store.running()
-    with beating(impatient, lease, INTERVAL) as heartbeat:
+    with beating(impatient, [lease], INTERVAL) as heartbeat:
         with locked():
             eventually(lambda: "does not answer" in caplog.text)
         heartbeat.check()
@@ -104,7 +104,7 @@ def test_its_thread_ends_with_the_block_also_when_that_raises(store: Store) -> N
     lease = store.running()
 
     def fail() -> None:
-        with beating(store.database, lease, INTERVAL):
+        with beating(store.database, [lease], INTERVAL):
             assert "heartbeat" in [thread.name for thread in threading.enumerate()]
             raise ZeroDivisionError
 

@@ -41,8 +41,14 @@ class Company:
         return self.leave(self.steps)
 
     def store(self, chunks: Mapping[str, Chunk]) -> None:
+        self.take(chunks)
+
+    def take(self, chunks: Mapping[str, Chunk]) -> None:
         for name, chunk in chunks.items():
             self.chunks.setdefault(name, []).append(chunk)
+
+    def left(self, identifier: str) -> None:
+        assert identifier not in self.outcomes
 
     def ended(self, identifier: str, outcome: Outcome) -> None:
         self.outcomes[identifier] = outcome
