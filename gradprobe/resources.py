@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gradprobe import display
+from gradprobe import display, sentences
 from gradprobe.state import Status
 
 
@@ -354,6 +354,9 @@ class DiagnosisDocument(Resource):
     failed_rules: list[str] = Field(description="Rules that failed themselves; nothing is known of what they look for.")
     prediction: PredictionDocument | None = Field(description="Null for a network that theory does not know.")
     silent: list[str] = Field(default=[], description="Which rules had nothing to go by, and why.")
+
+    def __str__(self) -> str:
+        return sentences.text(sentences.diagnosis(self))
 
     def _repr_html_(self) -> str:
         return display.diagnosis(self)

@@ -11,6 +11,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from gradprobe.parts.faults import meant
 from service.problems import RequestRefused
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -69,8 +70,10 @@ class Route(APIRoute):
         """FastAPI's handler behind the checks."""
         handler = super().get_route_handler()
         known = _query_parameters(self.dependant)
+        body = self.body_field.field_info.annotation if self.body_field else None
 
         async def checked(request: Request) -> Response:
+            request.state.body_model = body  # for whoever says what is wrong with one
             faults = self._faults(request, known)
             if faults:
                 raise RequestValidationError(faults)
@@ -82,8 +85,8 @@ class Route(APIRoute):
         faults = []
         for name in dict.fromkeys(request.query_params):
             if name not in known:
-                told = ", ".join(sorted(known)) or "none"
-                faults.append(_fault(name, "unknown_parameter", f"There is no such parameter here; there are: {told}"))
+                said = f"There is no such parameter here; {meant(name, sorted(known))}"
+                faults.append(_fault(name, "unknown_parameter", said))
             elif name not in _REPEATABLE and len(request.query_params.getlist(name)) > 1:
                 faults.append(_fault(name, "repeated", "This parameter may be given once"))
         return faults

@@ -163,7 +163,7 @@ async def _domain_error(request: Request, error: GradprobeError) -> Response:
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    found = field_errors(error)
+    found = field_errors(error, getattr(request.state, "body_model", None))
     first = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     detail = f"{first.pointer or 'the body'}: {first.message}{more}"

@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import signal
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -23,7 +24,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from gradprobe import guard, logs, telemetry
+from gradprobe import guard, logs, stages, telemetry
 from gradprobe.queue import TRAIN, celery_app
 from gradprobe.settings import Settings
 from gradprobe.store.database import Database
@@ -108,6 +109,7 @@ def _begin(sender: Any, **_: Any) -> None:
     settings.prepare_data_directory()
     _reconciler().start()
     _consumers.append(sender)
+    stages.tell("connected")
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -115,7 +117,8 @@ def _ask_children_to_stop(**_: Any) -> None:
     # Celery's warm shutdown would wait for the experiment's end, hours perhaps: it is given back instead.
     for consumer in _consumers:
         for process in consumer.pool.info["processes"]:
-            os.kill(process, signal.SIGUSR2)
+            with suppress(ProcessLookupError):  # one that ended by itself has nothing to give back
+                os.kill(process, signal.SIGUSR2)
 
 
 @worker_shutdown.connect  # type: ignore[untyped-decorator]

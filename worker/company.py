@@ -39,6 +39,7 @@ from worker.flush import Flusher
 from worker.heartbeat import Heartbeat, beating
 from worker.loop import Chunk, Outcome, Pace
 from worker.network.builders import device_of
+from worker.stack import warming
 from worker.stack.images import Data, data_of
 from worker.stack.lane import Lane, fresh, resumed, was_stacked
 from worker.stack.training import train_stack
@@ -138,6 +139,7 @@ class Company:
             max(settings.probe_memory_mebibytes, 8 * len(lanes)),
             settings.checkpoint_seconds,
         )
+        warming.prepare()
         self._began = time.monotonic()
         train_stack(lanes, data, self, pace)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gradprobe import probe, telemetry
+from gradprobe import telemetry
 from gradprobe.errors import (
     CorruptBlock,
     DatabaseUnavailable,
@@ -26,7 +26,7 @@ from gradprobe.spec import Spec
 from gradprobe.state import Status
 from gradprobe.store import checkpoints, leases
 from gradprobe.store.database import Database
-from worker import company
+from worker import company, warm
 from worker.attempt import OF_THE_WORKER, Attempt, failure, patience, provenance, result, stopping
 from worker.checkpoint import Checkpoint, CheckpointUnusable
 from worker.data import load
@@ -45,16 +45,17 @@ __all__ = ["execute", "stopping", "warm_up"]
 
 
 def warm_up() -> None:
-    """Compile what every experiment needs, or load it; what stacks need goes on beside what comes next."""
-    probe.warm_up()
-    threading.Thread(target=_warm_up_stacks, name="warm-up", daemon=True).start()
+    """Compile what every experiment needs, or load it; what stacks need is loaded beside what comes next."""
+    warm.warm_up()
+    if warming.is_kept():
+        threading.Thread(target=_load_stacks, name="warm-up", daemon=True).start()
 
 
-def _warm_up_stacks() -> None:
+def _load_stacks() -> None:
     try:
         warming.warm_up()
     except Exception:
-        _logger.exception("stacks will be compiled when there is one")
+        _logger.exception("what trains side by side is loaded when it is needed")
 
 
 def execute(experiment_id: str, settings: Settings, database: Database) -> Status | None:

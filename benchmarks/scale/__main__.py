@@ -26,7 +26,7 @@ PARTS: dict[str, Part] = {
     "sweep": lambda quick: [service.sweep(_effort(quick))],
     "first": lambda quick: [service.first_statistics(_effort(quick))],
     "tiny": lambda quick: [service.tiny(_effort(quick))],
-    "workers": lambda quick: [service.by_workers(_effort(quick))],
+    "workers": lambda quick: service.by_workers(_effort(quick)),
     "gpu": lambda _: [gpu()],
 }
 

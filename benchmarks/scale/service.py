@@ -161,18 +161,47 @@ def tiny(effort: Effort) -> Table:
     return Table(f"{effort.tiny} experiments of {effort.tiny_iterations} iterations, two worker processes", rows)
 
 
-def by_workers(effort: Effort) -> Table:
-    """Classic experiments an hour, by the number of worker processes."""
+def by_workers(effort: Effort) -> list[Table]:
+    """What an experiment takes, from two lengths on one worker; then the model made of it beside 1 to 8 processes."""
+    cores = len(os.sched_getaffinity(0))
+    fixed, an_iteration = _calibrate(effort)
+    constants = Table(
+        "of one experiment among alike ones, on one worker process",
+        [
+            Row("whatever its length", {"ms": fixed * 1e3}),
+            Row("an iteration, every step recorded and stored", {"ms": an_iteration * 1e3}),
+        ],
+    )
     rows = []
     for workers in effort.workers:
-        members = effort.per_worker * workers
-        with server(workers, maximum_sweep=10_000) as client:
-            began = time.perf_counter()
-            axes = {"/training/seed": list(range(members))}
-            made = client.sweep(axes, {"training": {"iterations": effort.iterations}})
-            _until_ended(client, made.id, members)
-            wall = time.perf_counter() - began
-        rows.append(Row(f"{workers} workers", {"experiments": members, "s": wall, "an hour": members / wall * 3600}))
-    return Table(
-        f"classic net, {effort.iterations} iterations, every step recorded, SQLite, {os.cpu_count()} cores", rows
-    )
+        members = effort.per_worker * min(workers, 2 * cores)
+        seconds = _swept(workers, members, effort.iterations)
+        model = members * (fixed + effort.iterations * an_iteration) / min(workers, cores)
+        figures: dict[str, Figure] = {
+            "experiments": members,
+            "s": seconds,
+            "an hour": members / seconds * 3600,
+            "an hour, model": members / model * 3600,
+            "measured / model": model / seconds,
+        }
+        rows.append(Row(f"{workers} worker processes", figures))
+    title = f"classic net, {effort.iterations} iterations, every step recorded, SQLite, {cores} cores"
+    return [constants, Table(title, rows)]
+
+
+def _calibrate(effort: Effort) -> tuple[float, float]:
+    """Seconds of an experiment whatever its length, and of an iteration."""
+    short, long = max(1, effort.iterations // 10), effort.iterations
+    brief, whole = (_swept(1, effort.per_worker, iterations) / effort.per_worker for iterations in (short, long))
+    an_iteration = (whole - brief) / (long - short)
+    return brief - short * an_iteration, an_iteration
+
+
+def _swept(workers: int, members: int, iterations: int) -> float:
+    """Seconds from the POST of a sweep of so many seeds to its end."""
+    with server(workers, maximum_sweep=10_000) as client:
+        began = time.perf_counter()
+        axes = {"/training/seed": list(range(members))}
+        made = client.sweep(axes, {"training": {"iterations": iterations}})
+        _until_ended(client, made.id, members)
+        return time.perf_counter() - began

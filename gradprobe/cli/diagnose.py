@@ -1,6 +1,5 @@
 """`gradprobe diagnose`."""
 
-import json as json_module
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
@@ -9,14 +8,20 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from gradprobe import sentences
 from gradprobe.cli.exits import usage
 from gradprobe.cli.session import ID_HELP, Session, resolve, session_of
-from gradprobe.cli.wording import NOTHING, amount, one_line
-from gradprobe.client import Client
-from gradprobe.resources import DiagnosisDocument, Experiment, FindingDocument
+from gradprobe.cli.wording import one_line
+from gradprobe.client import Client, ProblemError
+from gradprobe.diagnosis.thresholds import DEFAULT
+from gradprobe.errors import GradprobeError
+from gradprobe.parts.faults import meant
+from gradprobe.resources import DiagnosisDocument, Experiment
 
-_STYLES = {"healthy": "bold green", "undecided": "bold yellow"}
-_MOST_REMEDIES = 3
+_STYLES: dict[sentences.Role, str] = {
+    "healthy": "bold green", "undecided": "bold yellow", "critical": "bold red", "warning": "bold yellow",
+    "plain": "", "aside": "dim",
+}  # fmt: skip
 
 
 class PresetName(StrEnum):
@@ -42,9 +47,14 @@ def diagnose(
 ) -> None:
     """Say what is wrong with an experiment, since when, what carries it, and what to change."""
     session = session_of(context)
-    query = {"preset": preset.value if preset else None, **_thresholds(threshold or ())}
+    thresholds = _thresholds(threshold or ())
+    query = {"preset": preset.value if preset else None, **thresholds}
     with session.connect() as client:
-        found = client.document(DiagnosisDocument, resolve(client, experiment), "diagnosis", query)
+        identifier = resolve(client, experiment)
+        try:
+            found = client.document(DiagnosisDocument, identifier, "diagnosis", query)
+        except ProblemError as error:
+            raise _about_the_option(error, thresholds) from error
     if json:
         session.print_json(found.model_dump_json(indent=2))
     else:
@@ -62,31 +72,25 @@ def _thresholds(given: Any) -> dict[str, float]:
     return found
 
 
+def _about_the_option(error: ProblemError, thresholds: Mapping[str, float]) -> GradprobeError:
+    """What the service refuses of a threshold, as a fault of the option that it came from; any other as it is."""
+    told = []
+    for fault in error.problem.errors:
+        name = fault.pointer.removeprefix("/query/")
+        if name in thresholds:
+            unknown = fault.code == "unknown_parameter"
+            hint = f"there is no such threshold; {meant(name, list(DEFAULT.values()))}" if unknown else fault.message
+            told.append(f"--threshold {name}: {hint}")
+    return usage("; ".join(told)) if told else error
+
+
 def print_diagnosis(session: Session, found: DiagnosisDocument) -> None:
     """The verdicts in words, every finding with its evidence and remedies, and each layer's ln χ by its parts."""
-    session.out.print(Text(found.verdict.replace("_", " "), style=_style(found.verdict)))
-    session.out.print(Text(f"  {one_line(found.summary)}"))
-    phases = f"at initialization: {found.at_initialization}; in training: {found.in_training}"
-    session.out.print(Text(f"  {phases.replace('_', ' ')}", style="dim"))
-    for finding in found.findings:
-        session.out.print()
-        _print_finding(session, finding)
+    for line in sentences.diagnosis(found):
+        session.out.print(Text.assemble(*((piece, _STYLES[role]) for piece, role in line)))
     if found.attribution:
         session.out.print()
         session.out.print(_attribution_table(found.attribution))
-
-
-def _print_finding(session: Session, finding: FindingDocument) -> None:
-    title = Text(finding.rule.replace("_", " "), style="bold red" if finding.severity == "critical" else "bold yellow")
-    detail = f", {finding.detail}" if finding.detail else ""
-    title.append(f"  {finding.phase}, cause: {finding.cause}{detail}".replace("_", " "), style="dim")
-    session.out.print(title)
-    session.out.print(Text(f"  {one_line(finding.explanation)}"))
-    numbers = ", ".join(f"{name} {_number(value)}" for name, value in finding.evidence.items())
-    session.out.print(Text(f"  {one_line(numbers)}", style="dim"))
-    for remedy in finding.remedies[:_MOST_REMEDIES]:
-        session.out.print(Text(f"  → {remedy.id.replace('_', ' ')}: {one_line(remedy.reason)}"))
-        session.out.print(Text(f"    {json_module.dumps(remedy.patch)}", style="dim"))
 
 
 def _attribution_table(attribution: Mapping[str, Any]) -> Table:
@@ -99,23 +103,11 @@ def _attribution_table(attribution: Mapping[str, Any]) -> Table:
     for heading in ("ln χ", *(part.replace("_", " ") for part in parts)):
         table.add_column(heading, justify="right")
     for layer in attribution["layers"]:
-        table.add_row(layer["name"], *(_number(layer[name]) for name in ("log_chi", *parts)))
+        table.add_row(layer["name"], *(sentences.number(layer[name]) for name in ("log_chi", *parts)))
     return table
 
 
 def verdict_line(client: Client, experiment: Experiment) -> Text:
     """One experiment's verdict in words, in its colour."""
     found = client.document(DiagnosisDocument, experiment.id, "diagnosis", {})
-    return Text(one_line(found.summary), style=_style(found.verdict))
-
-
-def _style(verdict: str) -> str:
-    return _STYLES.get(verdict, "bold red")
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return NOTHING if value is None else str(value)
-    if isinstance(value, int) or value == 0:
-        return f"{value:g}"
-    return f"{value:.2f}" if 0.01 <= abs(value) < 1000 else amount(value) if value >= 1000 else f"{value:.1e}"
+    return Text(one_line(found.summary), style=_STYLES[sentences.role(found.verdict)])

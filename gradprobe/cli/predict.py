@@ -22,6 +22,11 @@ _PHASES = {
     "chaotic": "chaotic: gradients explode with depth",
 }
 
+_LEGEND = """\
+  χ: the factor on ‖δ‖² from a layer to the one before it, χ₁ once q has settled at q*; ξ: layers for an e-fold of ‖δ‖².
+  q: variance of a layer's outputs z before the activation; σ_w²: fan-in × variance of the weights.
+  δ = ∂L/∂z of one sample; rms: of one element; null band: what chance alone does to ‖δ‖."""
+
 
 def predict(  # noqa: PLR0913 - each is an option of the command line
     context: typer.Context,
@@ -51,7 +56,7 @@ def print_prediction(session: Session, found: Prediction) -> None:
     limit = "none" if math.isinf(found.depth_limit) else f"{found.depth_limit:.1f} layers; this network has {depth}"
     gain = "–" if found.critical_gain is None else f"{found.critical_gain:.4g} × these weights"
     for heading, text in (
-        ("χ₁", f"{found.chi:.4g}   ξ {found.xi:.3g} layers   q* {found.q:.4g}"),
+        ("χ₁", f"{found.chi:.4g}   ξ {_number(found.xi, 3)} layers   q* {_number(found.q, 4)}"),
         ("depth limit", limit),
         ("critical gain", gain),
         ("isometry", _isometry(found.singular_value_spread)),
@@ -59,8 +64,13 @@ def print_prediction(session: Session, found: Prediction) -> None:
     ):
         session.out.print(Text(f"  {heading:<15}{text}"))
     session.out.print(_table(found))
+    session.out.print(Text(_LEGEND, style="dim"))
     for note in found.notes:
         session.out.print(Text(f"  {note}", style="dim"))
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}".replace("inf", "∞")
 
 
 def _isometry(spread: float | None) -> str:

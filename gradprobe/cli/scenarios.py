@@ -20,6 +20,7 @@ from gradprobe.cli.session import Session
 from gradprobe.cli.supervise import Terminated, ended_by_signals, running
 from gradprobe.cli.track import Summary, tracks_of
 from gradprobe.cli.watch import progress_bar, show_progress
+from gradprobe.cli.watch_lines import Lines
 from gradprobe.cli.wording import amount, commands, fixed, one_line, percent, scientific
 from gradprobe.client import Client, GradientKind
 from gradprobe.embedded import Stack
@@ -83,7 +84,9 @@ def _train(session: Session, client: Client, stack: Stack, quiet: bool) -> list[
         for scenario in SCENARIOS
     ]
     followers = [Follower(client, experiment) for experiment in submitted]
-    with progress_bar(session, quiet) as bar:
+    # A bar is drawn on a terminal alone; a pipe gets lines, lest it is silent until the end.
+    told = [Lines(session, follower, scenario.title) for follower, scenario in zip(followers, SCENARIOS, strict=True)]
+    with progress_bar(session, quiet or not session.out.is_terminal) as bar:
         tasks = [bar.add_task("", total=None, words="") for _ in followers]
         fetched = 0.0
         while not all(follower.experiment.status.ended for follower in followers):
@@ -94,6 +97,8 @@ def _train(session: Session, client: Client, stack: Stack, quiet: bool) -> list[
                 if not follower.experiment.status.ended:
                     _look(follower, fresh)
                     show_progress(bar, task, follower, scenario.title)
+            for lines in () if quiet or session.out.is_terminal else told:
+                lines.tell()
             time.sleep(_LOOK_SECONDS)
     return [follower.experiment for follower in followers]
 

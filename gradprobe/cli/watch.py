@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ from gradprobe.cli.layers import KINDS, shown_rows
 from gradprobe.cli.live import Follower
 from gradprobe.cli.session import ID_HELP, Session, resolve, session_of
 from gradprobe.cli.show import print_experiment
-from gradprobe.cli.watch_lines import Lines, rate_of
+from gradprobe.cli.watch_lines import Lines, rate_of, waiting
 from gradprobe.cli.watch_several import follow_several, tell_changes
 from gradprobe.cli.wording import fixed, one_line, progress, scientific
 from gradprobe.client import Client
@@ -28,7 +27,6 @@ from gradprobe.state import Status
 
 _LOOK_SECONDS = 0.25
 _STATISTICS_SECONDS = 1.0
-_LONG_IN_QUEUE_SECONDS = 10.0
 _FIXED_COLUMNS = 36  # what the columns other than the two sparklines take
 
 
@@ -137,7 +135,7 @@ def show_progress(bar: Progress, task: TaskID, follower: Follower, label: str = 
         description=f"{name} {experiment.status}",
         total=experiment.progress.iterations,
         completed=experiment.progress.iteration,
-        words=_waiting(experiment) or words,
+        words=waiting(experiment) or words,
     )
 
 
@@ -165,10 +163,3 @@ def spark_table(follower: Follower, width: int) -> Table:
             cells += [scientific(rows[kind][index].newest), Text(line, style="cyan")]
         table.add_row(*cells)
     return table
-
-
-def _waiting(experiment: Experiment) -> str | None:
-    if experiment.status is not Status.QUEUED:
-        return None
-    waited = (datetime.now().astimezone() - experiment.created_at).total_seconds()
-    return "waiting for a worker" + (f" for {waited:.0f} s" if waited > _LONG_IN_QUEUE_SECONDS else "")

@@ -7,15 +7,18 @@ from datetime import datetime
 from gradprobe.cli.live import Follower
 from gradprobe.cli.session import Session
 from gradprobe.cli.wording import NOTHING, amount, fixed, progress
+from gradprobe.resources import Experiment
 from gradprobe.state import Status
 
 _LINE_SECONDS = 5.0
+_LONG_IN_QUEUE_SECONDS = 10.0
 
 
 class Lines:
-    """The lines of one experiment."""
+    """The lines of one experiment; `label` is what they call it, its id by default."""
 
-    def __init__(self, session: Session, follower: Follower) -> None:
+    def __init__(self, session: Session, follower: Follower, label: str | None = None) -> None:
+        self._label = label or follower.experiment.id
         self._session = session
         self._follower = follower
         self._said = float("-inf")
@@ -27,11 +30,21 @@ class Lines:
         changed = experiment.status is not self._status
         if changed or (now - self._said >= _LINE_SECONDS and not experiment.status.ended):
             self._said, self._status = now, experiment.status
+            how = f"{progress(experiment)}  loss {fixed(self._follower.loss)}  {rate_of(self._follower)}"
             self._session.out.print(
-                f"{datetime.now().astimezone():%H:%M:%S}  {experiment.id}  {experiment.status}  "
-                f"{progress(experiment)}  loss {fixed(self._follower.loss)}  {rate_of(self._follower)}",
+                f"{datetime.now().astimezone():%H:%M:%S}  {self._label}  {experiment.status}  "
+                f"{waiting(experiment) or how}",
                 markup=False,
+                soft_wrap=True,
             )
+
+
+def waiting(experiment: Experiment) -> str | None:
+    """Of one that is queued: that it waits, and for how long where that is unexpected; None of others."""
+    if experiment.status is not Status.QUEUED:
+        return None
+    waited = (datetime.now().astimezone() - experiment.created_at).total_seconds()
+    return "waiting for a worker" + (f" for {waited:.0f} s" if waited > _LONG_IN_QUEUE_SECONDS else "")
 
 
 def rate_of(follower: Follower) -> str:

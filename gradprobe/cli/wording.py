@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.text import Text
 
+from gradprobe import sentences
 from gradprobe.resources import Experiment
 from gradprobe.state import Status
 
@@ -22,13 +23,9 @@ _COLOURS = {
     Status.CANCELLED: "magenta",
 }
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-NOTHING = "–"
+NOTHING = sentences.NOTHING
 _NOW = "now"
-
-
-def one_line(text: str) -> str:
-    """`text` on one line and without control characters, which a terminal would obey."""
-    return "".join(character if character.isprintable() else " " for character in " ".join(text.split()))
+one_line, amount = sentences.one_line, sentences.amount
 
 
 def status_text(status: Status) -> Text:
@@ -51,13 +48,6 @@ def fixed(value: float | None, digits: int = 3) -> str:
 def percent(share: float | None, digits: int = 1) -> str:
     """A share 0…1 as a percentage."""
     return NOTHING if share is None or math.isnan(share) else f"{100 * share:.{digits}f} %"
-
-
-def amount(value: float) -> str:
-    """A factor: two significant digits below ten, a grouped integer above, a power of ten where that is long."""
-    if value >= 1e9:
-        return f"{value:.1e}"
-    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
 def ratio(value: float, reference: float) -> str:

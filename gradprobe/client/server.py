@@ -60,7 +60,7 @@ class Server:
             )
         return ServerUnreachable(
             f"No server answers at {self.url} ({_reason(error)}); start one with `gradprobe up`, "
-            "or say where one runs with --url or GRADPROBE_URL"
+            "or say where one runs with --url, url=… or GRADPROBE_URL"
         )
 
     def gone(self, error: httpx.RequestError) -> ServerUnreachable:

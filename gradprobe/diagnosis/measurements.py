@@ -61,6 +61,11 @@ class Measurements:
         return self.spec.network.unknown
 
     @property
+    def imported(self) -> bool:
+        """Whether the run was read from another tool's files."""
+        return isinstance(self.spec, WatchedSpec) and self.spec.network.imported
+
+    @property
     def guess(self) -> float | None:
         """The loss of a guess among all classes, in nats; None where the loss is of another kind, or not known."""
         if not isinstance(self.spec, WatchedSpec):

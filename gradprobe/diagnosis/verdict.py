@@ -131,12 +131,13 @@ def silences(measured: Measurements) -> tuple[str, ...]:
             f"{measured.unknown}. In training each layer is judged against its own start."
         )
     if measured.guess is None and len(measured.loss):
-        found.append("stalled: what a guess would cost is known of a cross-entropy alone.")
+        hint = "; `--classes` says that the loss is one" if measured.imported else ""
+        found.append(f"stalled: what a guess would cost is known of a cross-entropy alone{hint}.")
     if measured.guess is None and not len(measured.loss):
-        found.append(
-            "stalled, diverging, oscillation, learning rate: the loop did not tell its loss; `criterion=…` or "
-            "`record(loss=…)` does."
-        )
+        files = "no series in the files has the name of a training loss, such as train/loss"
+        loop = "the loop did not tell its loss; `criterion=…` or `record(loss=…)` does"
+        reason = files if measured.imported else loop
+        found.append(f"stalled, diverging, oscillation, learning rate: {reason}.")
     return tuple(found)
 
 

@@ -3,16 +3,16 @@
 import errno
 import json
 import os
-import re
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import gradprobe
+from gradprobe import stages
 from gradprobe.client import Client, ServerUnreachable, UnexpectedAnswer
 from gradprobe.embedded.broker import LOOPBACK, answers, free_port, make_broker
 from gradprobe.embedded.children import Child
@@ -25,6 +25,8 @@ from gradprobe.store.migrate import upgrade
 DEFAULT_PORT = 8000
 
 _READY_SECONDS = 90.0
+_WARM_SECONDS = 300.0  # where it compiles first, on a slow machine
+_TELL_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
 _WATCH_SECONDS = 0.5
 _WORKER_PATIENCE = 10.0  # a warm shutdown hands the experiment back; it need not wait for its end
@@ -172,23 +174,47 @@ class Stack:
 
     def _start_workers_and_service(self) -> None:
         self.announce("starting the worker and the API")
-        nodes = {}
-        for number in range(1, self.workers + 1):
-            name = "worker" if number == 1 else f"worker{number}"
-            nodes[self._launch(self._worker(name))] = f"{name}-{os.getpid()}"
+        workers = [
+            self._worker("worker" if number == 1 else f"worker{number}") for number in range(1, self.workers + 1)
+        ]
+        for worker in workers:
+            _stages_of(worker).unlink(missing_ok=True)
+            self._launch(worker)
         self._launch(self._service())
         self.announce("waiting for the API")
         self._until(self._service_is_ready, self._why_not_ready)
         self.announce("waiting for the worker")
-        for worker, node in nodes.items():
-            self._wait_for_worker(worker, node)
+        for worker in workers:
+            self._wait_for_worker(worker)
+        self._wait_until_one_can_train(workers)
 
-    def _wait_for_worker(self, worker: Child, node: str) -> None:
-        # Celery's own sentence when its consumer is connected; a ping would need remote control, which can be off.
-        sentence = re.compile(rf"{re.escape(node)}@\S+ ready\.")
+    def _wait_for_worker(self, worker: Child) -> None:
+        # A ping would need remote control, which can be off.
         self._until(
-            lambda: sentence.search(worker.output()) is not None, lambda: f"the {worker.name} does not say it is ready"
+            lambda: "connected" in stages.told(_stages_of(worker)),
+            lambda: f"the {worker.name} does not say it is ready",
         )
+
+    def _wait_until_one_can_train(self, workers: Sequence[Child]) -> None:
+        """The first start on a machine compiles for some ten seconds: whoever submits meanwhile would see nothing."""
+        began = said = time.monotonic()
+        compiling = False
+
+        def warm() -> bool:
+            nonlocal began, said, compiling
+            now = time.monotonic()
+            reached = set[str]().union(*(stages.told(_stages_of(worker)) for worker in workers))
+            if "warm" in reached:
+                return True
+            if "compiling" in reached and not compiling:
+                began, said, compiling = now, now, True
+                self.announce("the worker compiles its statistics, once for this machine: ten to thirty seconds")
+            elif now - said >= _TELL_SECONDS:
+                said = now
+                self.announce(f"the worker {'still compiles' if compiling else 'loads PyTorch'}: {now - began:.0f} s")
+            return False
+
+        self._until(warm, lambda: "no worker is ready to train", _WARM_SECONDS)
 
     def _worker(self, name: str) -> Child:
         # The node's name carries this process's id: two stacks may share a broker and a host name.
@@ -197,7 +223,9 @@ class Stack:
             "--concurrency", "1", "--queues", "any,cpu,gpu", "--without-gossip", "--without-mingle",
             "--hostname", f"{name}-{os.getpid()}@%h",
         )  # fmt: skip
-        return Child(name, command, self.logs / f"{name}.log", self._environment(), patience=_WORKER_PATIENCE)
+        log = self.logs / f"{name}.log"
+        environment = self._environment() | {stages.VARIABLE: str(log.with_suffix(".stages"))}
+        return Child(name, command, log, environment, patience=_WORKER_PATIENCE)
 
     def _service(self) -> Child:
         command = (
@@ -235,12 +263,12 @@ class Stack:
         child.start()
         return child
 
-    def _until(self, ready: Callable[[], bool], reason: Callable[[], str]) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
+    def _until(self, ready: Callable[[], bool], reason: Callable[[], str], seconds: float = _READY_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
         while not ready():
             self.check()
             if time.monotonic() > deadline:
-                raise NotReady(f"After {_READY_SECONDS:g} s {reason()}; the logs are in {self.logs}")
+                raise NotReady(f"After {seconds:g} s {reason()}; the logs are in {self.logs}")
             time.sleep(_LOOK_SECONDS)
         self.check()
 
@@ -257,3 +285,7 @@ class Stack:
             return error.message
         parts = ", ".join(f"{part}: {state}" for part, state in found.checks.items())
         return f"the API is {found.status} ({parts})"
+
+
+def _stages_of(worker: Child) -> Path:
+    return Path(worker.environment[stages.VARIABLE])

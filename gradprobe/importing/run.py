@@ -7,6 +7,7 @@ import numpy as np
 
 from gradprobe.importing.tensorboard import Imported
 from gradprobe.parts.watched import (
+    IMPORTED,
     WatchedLayer,
     WatchedLoss,
     WatchedNetwork,
@@ -37,7 +38,7 @@ def spec_of(found: Imported, name: str, tags: Mapping[str, str], classes: int | 
     return WatchedSpec(
         name=name,
         tags=dict(tags),
-        network=WatchedNetwork(module="imported", measured=tuple(layers), unknown=_UNKNOWN),
+        network=WatchedNetwork(module=IMPORTED, measured=tuple(layers), unknown=_UNKNOWN),
         optimizer=WatchedOptimizer(name="unknown", learning_rate=_metric(found, "learning_rate", 0.0)),
         training=WatchedTraining(iterations=found.stop, batch_size=batch_size),
         loss=WatchedLoss(recorded=not np.isnan(_metric(found, "loss", np.nan)), classes=classes),

@@ -1,22 +1,28 @@
 """What is wrong with a spec, in words: where in what was given, and what would be right there."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
 OBJECTS: Final = frozenset({"model_type", "model_attributes_type", "dict_type"})
+#: Of what is compared with other names; a longer one is nobody's slip, and takes long to compare.
+_LONGEST_NAME: Final = 64
 
 
 def faults(error: ValidationError, model: type[BaseModel], given: Any) -> list[str]:
     """Each fault as `/pointer: words`, in the order they were found. `model` refused `given`."""
     found: dict[str, None] = {}
     for fault in error.errors():
-        location = fault["loc"]
-        said = unknown(model, location) if fault["type"] == "extra_forbidden" else words(fault)
-        found[f"{pointer(real_parts(location, given))}: {said}"] = None
+        found[f"{pointer(real_parts(fault['loc'], given))}: {told(fault, model)}"] = None
     return list(found)
+
+
+def told(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """A fault that `model` found, in words; of an unknown field with what may be meant."""
+    return unknown(model, fault["loc"]) if fault["type"] == "extra_forbidden" else words(fault)
 
 
 def words(fault: Mapping[str, Any]) -> str:
@@ -53,15 +59,15 @@ def unknown(model: type[BaseModel], location: Sequence[str | int]) -> str:
     """That there is no such field, and which is meant: by its name here or anywhere, or else those there are here."""
     name = str(location[-1])
     here = list(_at(model, location[:-1]).model_fields)
-    near = get_close_matches(name, here, 1)
-    elsewhere = [path for path in _paths(model) if path.endswith(f"/{name}")]
-    if near:
-        hint = f"did you mean {near[0]}?"
-    elif elsewhere:
-        hint = f"did you mean {elsewhere[0]}?"
-    else:
-        hint = f"there are: {', '.join(here)}"
-    return f"there is no field of this name; {hint}"
+    elsewhere = (path for path in _all_paths(model) if path.endswith(f"/{name}"))
+    return f"there is no field of this name; {meant(name, here, elsewhere)}"
+
+
+def meant(name: str, known: Sequence[str], elsewhere: Iterable[str] = ()) -> str:
+    """Which of the known names an unknown one may stand for; else one of those elsewhere; else all that are known."""
+    near = get_close_matches(name, known, 1) if len(name) <= _LONGEST_NAME else []
+    guess = next(iter(near), None) or next(iter(elsewhere), None)
+    return f"did you mean {guess}?" if guess else f"there are: {', '.join(known) or 'none'}"
 
 
 def _at(model: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel]:
@@ -69,10 +75,15 @@ def _at(model: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel
     members = [model]
     for part in location:
         if len(members) > 1:
-            members = [member for member in members if part in _names(member)]
+            members = [member for member in members if part in _names(member)] or members
         elif part in members[0].model_fields:
-            members = list(_models(members[0].model_fields[str(part)].annotation))
+            members = list(_models(members[0].model_fields[str(part)].annotation)) or members
     return members[0]
+
+
+@cache
+def _all_paths(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(_paths(model))
 
 
 def _paths(model: type[BaseModel], above: str = "") -> Iterator[str]:

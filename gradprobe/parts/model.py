@@ -1,13 +1,19 @@
 """What every part of a spec is built from."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NoReturn, get_args
+from typing import Annotated, Any, Final, Literal, NoReturn, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Positive = Annotated[float, Field(gt=0.0, le=1e6)]
 NonNegative = Annotated[float, Field(ge=0.0, le=1e6)]
+
+
+_NO_NAME: Final = "Input should be a name such as '{example}', or an object with it, not {given}"
+#: Where a boolean stands, somebody may have written a word.
+_NOT_YAML: Final = "; YAML reads no, yes, on and off as booleans, unless they are in quotes"
+_NO_NAMES: Final = {bool: "a boolean", type(None): "null", int: "a number", float: "a number", list: "a list"}
 
 
 class SpecModel(BaseModel):
@@ -62,6 +68,10 @@ def named(default: str, form: Any) -> BeforeValidator:
     def expand(value: Any) -> Any:
         if isinstance(value, str):
             return {"name": value}
+        if type(value) in _NO_NAMES:
+            hint = _NOT_YAML if isinstance(value, bool) else ""
+            given = {"example": default, "given": _NO_NAMES[type(value)]}
+            raise PydanticCustomError("object_type", _NO_NAME + hint, given)
         return {"name": default, **value} if isinstance(value, dict) else value
 
     return BeforeValidator(expand, json_schema_input_type=Literal[names] | form)

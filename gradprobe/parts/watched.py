@@ -20,6 +20,8 @@ MAXIMUM_LAYERS: Final = 1000
 MAXIMUM_ELEMENTS: Final = 2**40
 #: As large as a number in single precision can be; theory multiplies these.
 MAXIMUM_MOMENT: Final = 1e38
+#: Stands for the module's class where there was none: another tool's files were read.
+IMPORTED: Final = "imported"
 
 
 Dimension = Annotated[int, Field(ge=1, le=MAXIMUM_ELEMENTS), Whole]
@@ -128,6 +130,11 @@ class WatchedNetwork(SpecModel):
     def initialization(self) -> AnyInitialization:
         """Never asked: each layer says what its numbers are."""
         return TorchInitialization(name="torch_default")
+
+    @property
+    def imported(self) -> bool:
+        """Whether it was read from files: no loop is there that could tell more."""
+        return self.module == IMPORTED
 
     @property
     def residual(self) -> bool:

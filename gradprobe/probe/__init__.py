@@ -5,7 +5,8 @@ Shapes in this package: S recorded steps, L layers, N elements of a layer's tens
 
 from gradprobe.probe.attach import Observer, Probe, attach
 from gradprobe.probe.collector import Captured, Measured
+from gradprobe.probe.compiled import is_kept
 from gradprobe.probe.native_collector import warm_up
 from gradprobe.probe.tap import Recording, Tap
 
-__all__ = ["Captured", "Measured", "Observer", "Probe", "Recording", "Tap", "attach", "warm_up"]
+__all__ = ["Captured", "Measured", "Observer", "Probe", "Recording", "Tap", "attach", "is_kept", "warm_up"]

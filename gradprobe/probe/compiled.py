@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -48,6 +48,22 @@ def _kept_for_sources_in(directory: Path) -> Iterator[None]:
         yield
     finally:
         options.CACHE_DIR = configured
+
+
+def _marker(directory: Path) -> Path:
+    kept = Path(cast(Any, numba.config).CACHE_DIR or directory / "__pycache__")
+    return kept / _fingerprint(_HERE, directory) / "complete"
+
+
+def is_kept(directory: Path = _HERE) -> bool:
+    """Whether all that the sources there compile was compiled on this machine before, and is only to be loaded."""
+    return _marker(directory).exists()
+
+
+def mark_kept(directory: Path = _HERE) -> None:
+    """Note it. Whoever is stopped while it compiles leaves some functions behind, and no note."""
+    with suppress(OSError):  # where nothing can be written nothing was kept
+        _marker(directory).touch()
 
 
 def compiled_with(function: Function, directory: Path) -> Function:

@@ -17,6 +17,7 @@ from gradprobe.blocks import CountsBlock, StatisticsBlock
 from gradprobe.histogram import BINS
 from gradprobe.probe import native, saturation
 from gradprobe.probe.collector import NOTHING, Captured, Measured, Moment
+from gradprobe.probe.compiled import mark_kept
 from gradprobe.probe.tap import Recording, Tap
 from gradprobe.statistics import STATISTICS
 from gradprobe.statistics import Tensor as TensorName
@@ -313,6 +314,7 @@ def warm_up() -> None:
     collector.collect(Moment(0, True, True), captured, [weight])
     collector.collect_update([weight])
     collector.drain()
+    mark_kept()
 
 
 def _batch_units_positions(tensor: Tensor) -> tuple[int, int, int]:

@@ -294,6 +294,15 @@ def request_cancel(connection: Connection, identifier: str) -> tuple[Record, boo
     return get(connection, identifier), before.status in ACTIVE
 
 
+#: Why what did not fail is not tried again, and what to do instead.
+_NOT_AGAIN = {
+    Status.SUCCEEDED: "The experiment succeeded, and what it measured stays; to train it once more, submit its spec "
+    "as a new experiment.",
+    Status.RUNNING: "The experiment is running; cancel it first, then it can be tried again.",
+    Status.QUEUED: "The experiment waits for a worker already; there is nothing to try again.",
+}
+
+
 def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Record:
     """Queue again what failed or was cancelled.
 
@@ -325,7 +334,7 @@ def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Rec
         )
     )
     if changed.rowcount == 0:
-        raise ExperimentNotEnded
+        raise ExperimentNotEnded(_NOT_AGAIN.get(ended))
     tallies.add(connection, Counter({ended: 1}))
     connection.execute(delete(blocks).where(blocks.c.experiment_id == identifier))
     checkpoints.forget(connection, [identifier])

@@ -117,7 +117,8 @@ class Reporter:
         self._thread.join(patience + 1.0)
         missing = self.unreported
         if missing and self.problem is None:
-            self._give_up(f"the server did not answer; the last {missing} steps were not reported")
+            reason = self._unanswered or "the server was too slow"
+            self._give_up(f"{reason}; the last {missing} steps were not reported")
         return self.problem is None and not missing
 
     @property
@@ -126,6 +127,7 @@ class Reporter:
         return self._next - self._reported if self._spec is not None else 0
 
     _reported = 0
+    _unanswered: str | None = None
 
     def _run(self) -> None:
         try:
@@ -181,19 +183,26 @@ class Reporter:
             try:
                 answer = self._transport.post(path, line, document, headers or {})
                 found: dict[str, Any] = checked(answer).json()
-            except ServerUnreachable:
-                pass
+            except ServerUnreachable as error:
+                self._miss(error)
             except (ProblemError, UnexpectedAnswer) as error:
                 if error.status not in _LATER:
                     self._give_up(str(error))
                     raise _Stopped from error
             else:
+                self._unanswered = None
                 return found
             if time.monotonic() > self._deadline:
                 raise _Stopped
             self._put_aside()
             self._pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _miss(self, error: ServerUnreachable) -> None:
+        """Remember why; who gave a URL where nothing ever answered is told at once, and not at the end alone."""
+        if self._unanswered is None and self.id is None:
+            _logger.warning("%s; what is measured waits for it", error.message)
+        self._unanswered = error.message
 
     def _pause(self, seconds: float) -> None:
         """Wait, but not beyond the deadline that an end sets."""

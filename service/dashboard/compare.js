@@ -73,7 +73,7 @@ function panels() {
 
 function drawTable(element, state, ids) {
   const paths = differences(state.runs.map((run) => run.experiment.spec));
-  const head = ["Run", "Verdict", "Status", "δ first ÷ last", "Test accuracy", "Loss", ...paths.map((path) => words(path.split("/").slice(1).join(" "))), ""];
+  const head = ["Run", "Verdict", "Status", "δ first ÷ last", "Test accuracy", "Loss", ...paths.map((path) => words(path.split("/").slice(1).join(" ")).replace(/ name$/, "")), ""];
   replace(element, h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Table of runs" }, h("table", {}, h("thead", {}, h("tr", {}, head.map((text) => h("th", { scope: "col" }, text || h("span", { class: "hidden" }, "Remove"))))),
     h("tbody", {}, state.runs.map((run) => {
       const { experiment: one } = run;

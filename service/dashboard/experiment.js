@@ -77,7 +77,7 @@ function heading(element, experiment) {
     h("div", { class: "crumb" }, experiment.name ? h("span", {}, outline(experiment.spec)) : null, h("span", {}, h("time", { datetime: experiment.created_at, title: experiment.created_at }, ago(experiment.created_at))), h("code", {}, experiment.id),
       Object.entries(experiment.tags).map(([name, value]) => h("a", { class: "tag", href: query("#/", { tag: `${name}:${value}` }) }, `${name}:${value}`)))),
   h("div", { class: "actions" },
-    watched(experiment) ? null : h("a", { class: "button", href: query("#/new", { from: experiment.id }) }, "Copy"),
+    watched(experiment) ? null : h("a", { class: "button", href: query("#/new", { from: experiment.id }), title: "A new experiment that begins with this spec" }, "Copy"),
     h("a", { class: "button", href: query("#/compare", { ids: experiment.id }) }, "Compare"),
     !ended(experiment) ? h("button", { type: "button", onclick: act("POST", `${path}/cancel`, () => {}) }, watched(experiment) ? "Stop recording" : "Cancel") : null,
     ["failed", "cancelled"].includes(experiment.status) && !watched(experiment) ? h("button", { type: "button", onclick: act("POST", `${path}/retry`, reload) }, "Try again") : null,
@@ -93,7 +93,7 @@ function facts(element, experiment) {
   ] : [
     ["Status", progress(experiment)], ["Iterations", steps],
     ["Test accuracy", percent(result?.test_accuracy)], ["Final loss", number(result?.final_loss)],
-    ["Time", result ? duration(result.seconds) : "–"], ["Iterations a second", result ? number(result.iterations_per_second) : "–"],
+    ["Time", result ? duration(result.seconds) : "–"], ["Iterations/s", result ? number(result.iterations_per_second) : "–"],
     ["Data", words(spec.dataset.name)], ["Seed", String(spec.training.seed ?? "–")],
   ];
   replace(element, all.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));

@@ -50,7 +50,7 @@ export async function mount(view, { parameters, signal }) {
       button.disabled = false;
     }
   } }, fields, h("details", { class: "card raw", open: !contract }, h("summary", {}, "As JSON"), raw), says, h("div", { class: "actions" }, button));
-  const presets = h("div", { class: "actions", role: "group", "aria-label": "Changes to start from" }, PRESETS.map(([name, patch]) =>
+  const presets = h("div", { class: "actions", role: "group", "aria-label": "Changes to start from" }, h("span", { class: "faint" }, "Start from"), PRESETS.map(([name, patch]) =>
     h("button", { type: "button", onclick: () => { state.spec = merge(state.spec, patch); build(); changed(); announce(`${name} applied`); } }, name)));
   build();
   changed();

@@ -8,7 +8,7 @@ export function number(value, digits = 3) {
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   if (value === 0) return "0";
   const magnitude = Math.abs(value);
-  if (Number.isInteger(value) && magnitude < 1e6) return value.toLocaleString("en").replace("-", "−");
+  if (Number.isInteger(value) && magnitude < 1e7) return value.toLocaleString("en").replace("-", "−");
   if (magnitude >= 1e-3 && magnitude < 1e5) return String(Number(value.toPrecision(digits))).replace("-", "−");
   const [mantissa, exponent] = value.toExponential(digits - 2).split("e");
   return `${Number(mantissa)}×10${power(Number(exponent))}`.replace("-", "−");

@@ -160,7 +160,7 @@ function drawFoot(state, foot, more) {
       : empty("No experiments yet", "Train the classic sigmoid network and watch its gradients vanish: it takes some seconds.", h("a", { class: "button primary", href: "#/new" }, "New experiment")));
     return;
   }
-  replace(foot, h("span", { class: "faint" }, `${number(state.items.length)}${state.cursor ? " loaded" : ""}`),
+  replace(foot, h("span", { class: "faint" }, `${number(state.items.length)} ${state.items.length === 1 ? "experiment" : "experiments"}${state.cursor ? " loaded" : ""}`),
     state.cursor ? h("button", { type: "button", onclick: (event) => { event.target.disabled = true; more(); } }, "Show more") : null);
 }
 

@@ -152,7 +152,7 @@ export class Form {
     if (here.type === "number" || here.type === "integer") {
       // As text: what is no number goes to the server as it is, whose words about it are the ones to read.
       const read = (text) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
-      return labelled(h("input", { ...says, type: "text", inputmode: "decimal", autocomplete: "off", value: String(parent[name]), oninput: (event) => write(read(event.target.value)) }), bounds(here));
+      return labelled(h("input", { ...says, type: "text", inputmode: "decimal", autocomplete: "off", value: String(parent[name]), oninput: (event) => write(read(event.target.value)) }), [/(^|_)every$/.test(name) ? "iterations" : null, bounds(here)].filter(Boolean).join(", "));
     }
     return labelled(h("input", { ...says, type: "text", autocomplete: "off", value: parent[name] ?? "", oninput: (event) => write(event.target.value === "" && here.nullable ? null : event.target.value) }));
   }

@@ -138,7 +138,7 @@ def test_two_runs_are_compared(dashboard: Watched, ended: tuple[Experiment, Expe
 
     expect(page.get_by_role("heading", name="2 runs compared")).to_be_visible()
     expect(page.locator("tbody tr")).to_have_count(2)
-    expect(page.locator("thead")).to_contain_text("network activation name")
+    expect(page.locator("thead")).to_contain_text("network activation")
     expect(page.locator("thead")).not_to_contain_text("training seed")
     dashboard.drawn(2)
     assert page.locator(".js-plotly-plot").first.evaluate(
@@ -152,6 +152,8 @@ def test_two_runs_are_compared(dashboard: Watched, ended: tuple[Experiment, Expe
 def test_an_experiment_is_made_through_the_form(dashboard: Watched, stack: Stack) -> None:
     dashboard.expected = "422"  # of the experiment, and of the prediction beside the form
     page = dashboard.open("/new")
+    expect(page.get_by_text("iterations, 1 to 1,000,000")).to_have_count(3)
+    expect(page.get_by_role("group", name="Changes to start from")).to_contain_text("Start from")
     expect(page.locator("aside")).to_contain_text("Gradients vanish with depth")
     assert Spec.model_validate_json(page.locator("#raw").input_value()) == Spec()
 
@@ -243,6 +245,7 @@ def test_ten_thousand_experiments_are_paged_filtered_and_found(crowded: Watched)
     page = crowded.open("/")
     rows, names = page.locator(".rows .row"), page.locator(".rows .what > a:first-child")
     expect(rows).to_have_count(50)
+    expect(page.get_by_text("50 experiments loaded")).to_be_visible()
     expect(names.first).to_have_text("number 9999")
     for loaded in (250, 450, 650):
         page.get_by_role("button", name="Show more").click()

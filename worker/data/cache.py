@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gradprobe.errors import DataDirectoryUnusable, DatasetUnavailable
 from worker.data.files import DatasetFile, Manifest, SourceFailed
-from worker.data.sources import Source
+from worker.data.sources import Skipped, Source
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,9 @@ def obtain(manifest: Manifest, directory: Path, sources: Sequence[Source]) -> di
                 logger.info("%s/%s: from %s", manifest.name, file.name, source.description)
         except SourceFailed as failure:
             reasons.append(f"{source.description}: {failure}")
-            logger.info("%s: nothing from %s: %s", manifest.name, source.description, failure)
+            # What nobody asked for reads like an error, and is none as long as another source has the files.
+            level = logging.DEBUG if isinstance(source, Skipped) else logging.INFO
+            logger.log(level, "%s: nothing from %s: %s", manifest.name, source.description, failure)
     if len(contents) < len(manifest.files):
         raise DatasetUnavailable(_unavailable(manifest, reasons))
     return contents

@@ -67,7 +67,7 @@ class Directory:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A source that is not asked, so that an error can name it with the reason."""
+    """A source that is not asked, so that an error can name it with the reason; it is not told of otherwise."""
 
     description: str
     reason: str

@@ -207,6 +207,22 @@ def test_a_spec_that_is_not_valid_is_refused_with_a_pointer_to_each_fault(
     assert {(error["pointer"], error["code"]) for error in problem["errors"]} == case.faults
 
 
+def test_an_unknown_name_is_answered_with_the_one_that_is_meant(refusing: httpx.Client) -> None:
+    problem = refusing.post("/experiments", json={"depth": 3, "network": {"dept": 3}, "rest": 1}).json()
+    near, elsewhere, none = "did you mean depth?", "did you mean /network/depth?", "there are: "
+    said = {error["pointer"]: error["message"] for error in problem["errors"]}
+    assert said["/network/dept"] == f"There is no field of this name; {near}"
+    assert said["/depth"] == f"There is no field of this name; {elsewhere}"
+    assert said["/rest"].startswith(f"There is no field of this name; {none}")
+    assert "network" in said["/rest"]
+    sweep = {"base": {"netwrok": {}}, "axes": {"/network/witdh": [3]}}
+    assert "did you mean network?" in refusing.post("/sweeps", json=sweep).json()["detail"]
+    del sweep["base"]
+    assert "did you mean width?" in refusing.post("/sweeps", json=sweep).json()["detail"]
+    for path, hint in (("/experiments?lmit=5", "did you mean limit?"), ("/livez?x=1", "there are: none")):
+        assert refusing.get(path).json()["errors"][0]["message"] == f"There is no such parameter here; {hint}"
+
+
 def test_of_very_many_faults_the_first_are_told(refusing: httpx.Client) -> None:
     body = {f"field{number}": 1 for number in range(5000)}
 

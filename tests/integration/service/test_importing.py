@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gradprobe import Client, statistics
 from gradprobe.cli.app import run
+from gradprobe.diagnosis import Measurements, diagnose
 from gradprobe.errors import NothingToImport
 from gradprobe.importing.run import spec_of
 from gradprobe.importing.tensorboard import read
@@ -65,6 +66,18 @@ def test_a_usual_log_becomes_a_run(client: httpx.Client, tmp_path: Path) -> None
     assert any("output gradients" in reason for reason in diagnosis.silent)
 
 
+@pytest.mark.parametrize(("loss", "hint"), [(True, "`--classes` says"), (False, "the name of a training loss")])
+def test_what_is_not_judged_is_told_as_of_files_and_not_of_a_loop(tmp_path: Path, loss: bool, hint: str) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in range(3):
+            writer.add_histogram("0.weight.grad", torch.ones(4), step)
+            writer.add_scalar("train/loss" if loss else "criterion", 1.0, step)
+    found = read(tmp_path)
+    told = diagnose(Measurements(spec_of(found, "old run", {}, None, 1), found.blocks)).silent
+    assert any(hint in reason for reason in told)
+    assert not any(word in reason for word in ("record(", "criterion=", "the loop") for reason in told)
+
+
 def test_what_we_export_comes_back_as_it_was(
     client: httpx.Client, database: Database, experiment_id: str, tmp_path: Path
 ) -> None:
@@ -97,7 +110,9 @@ def test_the_command_line_tells_what_it_takes_and_what_not(
     assert "left: epoch" in told
     assert client.get("/experiments").json()["items"] == []
     assert run([*arguments, "--classes", "3"]) == 0
-    assert "undecided" in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert "undecided" in told
+    assert "not judged: vanishing and exploding: they are judged on the output gradients δ" in told
     assert client.get("/experiments").json()["items"][0]["name"] == "logs"
 
 

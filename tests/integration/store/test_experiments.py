@@ -146,9 +146,11 @@ def test_a_retry_starts_afresh(store: Store, status: Status) -> None:
 
 
 def test_only_what_failed_or_was_cancelled_can_be_tried_again(store: Store) -> None:
-    for identifier in (store.create().id, store.running().experiment_id, ended(store, Status.SUCCEEDED)):
+    reasons = ("waits for a worker already", "cancel it first", "succeeded, .* submit its spec as a new experiment")
+    identifiers = (store.create().id, store.running().experiment_id, ended(store, Status.SUCCEEDED))
+    for identifier, reason in zip(identifiers, reasons, strict=True):
         before = store.get(identifier)
-        with pytest.raises(ExperimentNotEnded):
+        with pytest.raises(ExperimentNotEnded, match=reason):
             store.write(experiments.retry, identifier, 3)
         assert store.get(identifier) == before
 

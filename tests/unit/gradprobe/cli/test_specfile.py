@@ -141,8 +141,19 @@ def test_a_number_in_yaml_may_have_an_exponent_without_a_point(tmp_path: Path, t
             ["/optimizer: Input should be one of 'adam', 'adamw', 'rmsprop', 'sgd', not 'Adam'"],
         ),
         (
+            {"network": 3, "dataset": [1]},
+            [
+                "/dataset: Input should be a name such as 'mnist', or an object with it, not a list",
+                "/network: Input should be an object",
+            ],
+        ),
+        (
             {"network": {"activation": True}, "training": {"seed": "x"}},
-            ["/network/activation: Input should be an object", "/training/seed: Input should be a valid integer"],
+            [
+                "/network/activation: Input should be a name such as 'sigmoid', or an object with it, not a boolean; "
+                "YAML reads no, yes, on and off as booleans, unless they are in quotes",
+                "/training/seed: Input should be a valid integer",
+            ],
         ),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from gradprobe import stages
 from gradprobe.embedded import DirectoryInUse, PortBusy, Stack
 from gradprobe.embedded.broker import answers, make_broker
 from gradprobe.embedded.children import Child
@@ -24,6 +25,16 @@ lock = DirectoryLock(Path(sys.argv[1]))
 lock.acquire()
 print("held", flush=True)
 sys.stdin.read()
+"""
+
+#: A worker that compiles for longer than the stack keeps silent, and then can train.
+COMPILER = """
+import time
+from gradprobe import stages
+stages.tell("compiling")
+time.sleep(1)
+stages.tell("warm")
+time.sleep(60)
 """
 
 
@@ -114,6 +125,25 @@ def test_a_broker_that_is_set_is_used(settings: Settings, monkeypatch: pytest.Mo
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:2/0")
     found = Stack(Settings(data_directory=settings.data_directory))
     assert (found.embeds_broker, found.broker_url) == (False, "redis://127.0.0.1:2/0")
+
+
+def test_a_worker_that_compiles_first_is_waited_for_and_said_to(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradprobe.embedded.stack._TELL_SECONDS", 0.3)
+    said: list[str] = []
+    environment = os.environ | {stages.VARIABLE: str(tmp_path / "worker.stages")}
+    worker = Child("worker", [sys.executable, "-c", COMPILER], tmp_path / "log", environment)
+    worker.start()
+    try:
+        Stack(settings, announce=said.append)._wait_until_one_can_train([worker])
+    finally:
+        worker.patience = 0.0
+        worker.stop()
+    told = [line for line in said if "loads PyTorch" not in line]
+    assert told[0] == "the worker compiles its statistics, once for this machine: ten to thirty seconds"
+    assert len(told) >= 3
+    assert all("the worker still compiles: " in line for line in told[1:])
 
 
 def test_stopping_what_never_started_is_harmless(settings: Settings) -> None:

@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,20 @@ def test_an_error_of_ours_is_said_once_and_ends_the_watching_alone(monkeypatch: 
     assert any("ZeroDivisionError: ours" in text for text in watching.left_out)
     with pytest.raises(NothingMeasured, match="ours"):
         watching.diagnosis()
+
+
+def test_where_no_server_answers_it_is_said_at_once_and_at_the_end_with_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    model, said = chain(), rf"No server answers at http://127\.0\.0\.1:{port} .* `gradprobe up`.* url=…"
+    with pytest.warns(RuntimeWarning, match=rf"{said}.*; the last {STEPS} steps were not reported"):  # noqa: SIM117
+        with watched(model, url=f"http://127.0.0.1:{port}", patience=0.4) as (watching, optimizer):
+            train(model, optimizer, batches())
+    assert len(caplog.messages) == 1
+    assert re.search(rf"{said}.*; what is measured waits for it", caplog.messages[0])
+    assert watching.diagnosis().verdict == "vanishing"  # what was measured is still here
 
 
 def test_even_where_warnings_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,16 @@ def test_only_missing_files_are_asked_for(copies: "Copies", tmp_path: Path) -> N
     assert source.asked == [copies.manifest.test_labels.name]
 
 
+def test_a_source_that_is_not_asked_is_not_told_of_where_another_has_the_files(
+    copies: "Copies", tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources: list[Source] = [Skipped("THIS", "not set"), Directory(tmp_path / "none"), Served(copies.contents)]
+    with caplog.at_level(logging.INFO):
+        obtain(copies.manifest, tmp_path / "cache", sources)
+    assert "not set" not in caplog.text
+    assert f"nothing from {tmp_path / 'none'}: no such directory" in caplog.text
+
+
 @pytest.mark.parametrize("spoil", [_flip, _cut, _empty])
 def test_a_damaged_cached_file_is_named_and_fetched_again(
     copies: "Copies", tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
