@@ -65,7 +65,7 @@ pytest: $(VENV)/.test $(VENV)/.browser data
 faults: $(VENV)/.test data ## Each fault by itself, on both databases: kill, pause, cut off, fill up (a quarter of an hour)
 	@$(BIN)/python -m pytest -m faults $(ARGUMENTS)
 
-thorough: $(VENV)/.test $(VENV)/.browser data ## What the tests of `make test` show once, at length or in other variants (five minutes)
+thorough: $(VENV)/.test $(VENV)/.browser $(VENV)/.proxy data ## What the tests of `make test` show once, at length or in other variants (seven minutes)
 	@$(BIN)/python -m pytest -m "thorough or large" $(ARGUMENTS)
 
 # The same seed gives the same faults in the same order, not at the same instant.
@@ -158,6 +158,12 @@ $(VENV)/.test: $(VENV)/.embedded
 # Playwright's own browser; where that is refused, Debian's. Without either the dashboard's tests fail, and say so.
 $(VENV)/.browser: $(VENV)/.test
 	@$(BIN)/python -m tests.acceptance.browser
+	@touch $@
+
+# The system's nginx; where there is none, Debian's, unpacked into the environment. Without either the tests of several
+# services fail, and say so.
+$(VENV)/.proxy: $(VENV)/.test
+	@$(BIN)/python -m tests.acceptance.proxy
 	@touch $@
 
 $(VENV)/.integrations: $(VENV)/.test

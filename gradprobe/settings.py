@@ -214,7 +214,8 @@ class Settings(BaseSettings):
         try:
             self.data_directory.mkdir(parents=True, exist_ok=True)
             probe.touch()
-            probe.unlink()
+            # Where several containers share it, another's process may have the same number, and have removed it by now.
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise DataDirectoryUnusable(
                 f"The data directory {self.data_directory} can't be written ({error.strerror}); "

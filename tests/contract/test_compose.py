@@ -131,6 +131,18 @@ def test_the_queues_of_the_two_kinds_of_worker() -> None:
     assert "profiles" not in SERVICES["worker"]
 
 
+@pytest.mark.parametrize("name", ["worker", "worker-gpu"])
+def test_there_can_be_several_of_a_worker(name: str) -> None:
+    """`up --scale worker=4`: nothing is given that only one can have, and what they all write is the cache alone."""
+    service = SERVICES[name]
+    assert not service.keys() & {"container_name", "hostname", "ports", "network_mode"}
+    assert isinstance(service["networks"], list), "no address of its own"
+    assert not any(part.startswith(("--hostname", "-n", "--pidfile", "--statedb")) for part in service["command"])
+    volumes = [volume for volume in service["volumes"] if isinstance(volume, str)]
+    assert [volume for volume in volumes if not volume.endswith(":ro")] == ["worker-data:/data"]
+    assert service["environment"]["GRADPROBE_LIVENESS_FILE"].startswith("/tmp/")
+
+
 def test_every_variable_has_a_default() -> None:
     """`docker compose up` works with no file to edit first."""
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")

@@ -124,6 +124,20 @@ def test_the_data_directory_is_made(tmp_path: Path) -> None:
     assert list(wanted.iterdir()) == []
 
 
+def test_a_data_directory_is_shared_with_a_process_of_the_same_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As containers do that share a volume: each counts its processes from 1."""
+    made = Path.touch
+
+    def touched_and_removed_by_another(path: Path) -> None:
+        made(path)
+        path.unlink()
+
+    monkeypatch.setattr(Path, "touch", touched_and_removed_by_another)
+    assert Settings(data_directory=tmp_path).prepare_data_directory() == tmp_path
+
+
 def test_a_data_directory_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     # Beneath a regular file, because root may write where permissions say otherwise.
     (tmp_path / "file").touch()
