@@ -37,7 +37,15 @@ SCHEME: Final[Mapping[str, Any]] = {
 READING_POSTS: Final = frozenset({"/predictions"})
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_FORWARDED: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED: Final = (
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-real-ip",
+)
 _LONGEST_HEADER: Final = 200
 
 _logger = logging.getLogger(__name__)

@@ -201,6 +201,7 @@ def test_a_server_that_asks_for_keys_does_not_start_without_one(settings: Settin
         ("auto", "127.0.0.1", {"Host": "127.0.0.1.example.org"}, 401),
         ("auto", "127.0.0.1", {"Host": ""}, 401),
         ("auto", "127.0.0.1", {"X-Forwarded-For": "192.0.2.7"}, 401),
+        ("auto", "127.0.0.1", {"X-Forwarded-Proto": "https"}, 401),
         ("auto", "127.0.0.1", {"Forwarded": "for=192.0.2.7"}, 401),
         ("auto", "127.0.0.1", {"Via": "1.1 proxy"}, 401),
         ("auto", "127.0.0.1", {"Origin": "https://example.org"}, 401),
