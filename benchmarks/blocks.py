@@ -222,6 +222,8 @@ def _large_purge(store: Store, experiments: int) -> Row:
         "blocks/s": blocks / seconds,
         "ms an experiment": seconds * 1e3 / experiments,
     }
+    if not store.database.is_sqlite:
+        figures["s to vacuum"] = once(lambda: bulk.settle(store.database.url))
     return Row(f"{experiments:,} experiments, {blocks:,} of {store.blocks:,} blocks", figures)
 
 

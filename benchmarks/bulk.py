@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, create_engine, delete, func, insert, literal, select, text
+from sqlalchemy.engine import URL
 
 from gradprobe import statistics
 from gradprobe.blocks import CountsBlock, StatisticsBlock
@@ -69,14 +70,14 @@ def fill(settings: Settings, count: int, advance: Advance) -> list[str]:
                 connection.commit()
         connection.execute(delete(blocks).where(blocks.c.experiment_id == pattern))
         connection.execute(delete(table).where(table.c.id == pattern))
-    settle(settings)
+    settle(settings.database)
     return identifiers
 
 
-def settle(settings: Settings) -> None:
+def settle(url: URL) -> None:
     """What PostgreSQL does by itself within minutes of so many writes; SQLite's journal goes into its file."""
-    statement = "VACUUM ANALYZE" if _is_postgresql(settings) else "PRAGMA wal_checkpoint(TRUNCATE)"
-    engine = create_engine(settings.database, isolation_level="AUTOCOMMIT")
+    statement = "VACUUM ANALYZE" if _is_postgresql(url) else "PRAGMA wal_checkpoint(TRUNCATE)"
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(statement))
     engine.dispose()
@@ -87,7 +88,7 @@ def _loading(settings: Settings) -> Iterator[Connection]:
     """One connection for all of it, which looks up no foreign key: what is copied refers to what is there."""
     preparations = (
         ["SET session_replication_role = replica", "SET synchronous_commit = off"]
-        if _is_postgresql(settings)
+        if _is_postgresql(settings.database)
         else ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = OFF", "PRAGMA cache_size = -262144"]
     )
     engine = create_engine(settings.database)
@@ -101,8 +102,8 @@ def _loading(settings: Settings) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _is_postgresql(settings: Settings) -> bool:
-    return settings.database.get_backend_name() == "postgresql"
+def _is_postgresql(url: URL) -> bool:
+    return url.get_backend_name() == "postgresql"
 
 
 def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -84,6 +84,8 @@ experiments = Table(
     Index(None, "verdict", "id", "status", "owner", "sweep_id", "folded_name"),
     #: Added up by whoever watches; a row is a hundred times as wide.
     Index(None, "attempt"),
+    #: What is old enough to be deleted, the oldest first.
+    Index(None, "finished_at", "id", "status"),
 )
 
 

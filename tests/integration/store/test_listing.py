@@ -1,16 +1,14 @@
 """Lists: newest first, in pages that neither skip nor repeat, narrowed by every kind of filter."""
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from gradprobe.state import Status
 from gradprobe.store import experiments, listing
 from gradprobe.store.database import Database
 from gradprobe.store.listing import SORTS, Filters, Position, Sort
+from tests.integration.store.plans import plan
 from tests.integration.store.transactions import Store
 
 
@@ -177,23 +175,6 @@ def test_an_order_of_what_is_filtered(store: Store) -> None:
         store.create({"name": f"n{3 - number}", "tags": {"k": tagged}})
     records = store.read(experiments.page, Filters(tags={"k": "x"}), None, 9, "name")
     assert [record.name for record in records] == ["n0", "n1", "n3"]
-
-
-def plan(database: Database, read: Callable[..., Any], *arguments: Any) -> list[list[str]]:
-    """How SQLite goes about each statement of what reads."""
-    statements: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        statements.append((statement, parameters))
-
-    with database.read() as connection:
-        event.listen(connection, "before_cursor_execute", note)
-        read(connection, *arguments)
-        event.remove(connection, "before_cursor_execute", note)
-        return [
-            [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-            for statement, parameters in statements
-        ]
 
 
 @pytest.mark.parametrize(
