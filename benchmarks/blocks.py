@@ -39,6 +39,8 @@ RATIO, HIGH_RATIO = "ratio", "ratio of p99"
 READ_GOALS: Final = (Goal(RATIO, "≤", 1.5), Goal(HIGH_RATIO, "≤", 1.5))
 WRITE_GOALS: Final = READ_GOALS[:1]
 
+#: Counts every experiment, and says so: decision 0032.
+_COUNTED = "figures: /metrics"
 _PAGE = 20  # in a list, however few there are to list from
 _PURGES = 4
 _LARGE_PURGE = 2000
@@ -173,10 +175,12 @@ def _filled(stack: ExitStack, settings: Settings, blocks: int, progress: Progres
 def _rows(few: Store, many: Store, rounds: int, progress: Progress) -> list[Row]:
     """Each thing is done once a round to both, the one first and then the other."""
     reads = {name: partial(Store.ask, ask=ask) for name, ask in _asks().items()}
-    found = _in_turns({**reads, "write: one flush": Store.flush}, few, many, rounds, progress)
+    counting = {_COUNTED: partial(Store.ask, ask=lambda _chance, _identifiers: ("/metrics", {}))}
+    found = _in_turns({**reads, **counting, "write: one flush": Store.flush}, few, many, rounds, progress)
     purge = f"purge: a day's {bulk.A_DAY} experiments, {bulk.A_DAY * bulk.BLOCKS_EACH:,} blocks"
     found |= _in_turns({purge: Store.purge}, few, many, min(rounds, _PURGES), progress, warm=0)
-    return [_row(name, few, many, times, READ_GOALS if name in reads else WRITE_GOALS) for name, times in found.items()]
+    goals = {**dict.fromkeys(reads, READ_GOALS), **dict.fromkeys(counting, ())}
+    return [_row(name, few, many, times, goals.get(name, WRITE_GOALS)) for name, times in found.items()]
 
 
 def _in_turns(
