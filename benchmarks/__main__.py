@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import estimates, kernels, listing, load, loop, overhead, read, store, watch
+from benchmarks import blocks, estimates, kernels, listing, load, loop, overhead, read, store, watch
 from benchmarks.results import perform
 
 BENCHMARKS = {
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "store": store.run,
     "estimates": estimates.run,
     "listing": listing.run,
+    "blocks": blocks.run,
     "load": load.run,
 }
 

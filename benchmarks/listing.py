@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 import numpy as np
-from sqlalchemy import create_engine, insert, select, text
+from sqlalchemy import insert, select
 
+from benchmarks.bulk import settle
 from benchmarks.results import Goal, Result, Row, Table, command
 from benchmarks.servers import gradprobe_server, postgresql
 from benchmarks.timing import clocks
@@ -71,7 +72,7 @@ def fill(settings: Settings, count: int) -> list[str]:
             connection.execute(insert(tags), [tag for one in more for tag in _tags(one, chance)])
         identifiers += more
     database.close()
-    _settle(settings)
+    settle(settings.database)
     return sorted(identifiers)
 
 
@@ -105,15 +106,6 @@ def _tags(identifier: str, chance: random.Random) -> list[dict[str, str]]:
         "sweep": f"sweep-{chance.randrange(_SWEEPS)}",
     }
     return [{"experiment_id": identifier, "key": key, "value": value} for key, value in values.items()]
-
-
-def _settle(settings: Settings) -> None:
-    """What PostgreSQL does by itself within minutes of so many writes."""
-    if settings.database.get_backend_name() == "postgresql":
-        engine = create_engine(settings.database, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text("VACUUM ANALYZE"))
-        engine.dispose()
 
 
 def _asks(identifiers: list[str]) -> dict[str, Ask]:

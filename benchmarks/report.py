@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.results import DIRECTORY, cells
 
 BEGIN, END = "<!-- results: begin, written by `python -m benchmarks.report` -->", "<!-- results: end -->"
-_NAMES = ("overhead", "watch", "kernels", "loop", "read", "store", "listing", "load")
+_NAMES = ("overhead", "watch", "kernels", "loop", "read", "store", "listing", "blocks", "load")
 
 
 def markdown(found: dict[str, Any]) -> str:

@@ -87,6 +87,8 @@ experiments = Table(
     #: Added up by whoever watches; a row is a hundred times as wide.
     Index(None, "attempt"),
     Index(None, "stack_key", "status", "id"),
+    #: What is old enough to be deleted, the oldest first.
+    Index(None, "finished_at", "id", "status"),
 )
 
 

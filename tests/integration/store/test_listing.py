@@ -1,16 +1,14 @@
 """Lists: newest first, in pages that neither skip nor repeat, narrowed by every kind of filter."""
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from gradprobe.state import Status
 from gradprobe.store import experiments, listing
 from gradprobe.store.database import Database
 from gradprobe.store.listing import SORTS, Filters, Position, Sort
+from tests.integration.store.plans import plan
 from tests.integration.store.transactions import Store
 
 
@@ -111,6 +109,26 @@ def test_filters_hold_together_and_across_pages(store: Store) -> None:
     assert [record.id for record in [*first, *second]] == sorted(wanted, reverse=True)
 
 
+@pytest.mark.parametrize("sort", ["created", "-created"])
+def test_those_of_a_tag_are_paged_either_way(store: Store, sort: Sort) -> None:
+    made = [store.create({"tags": {"k": "v", "half": str(number % 2)}}).id for number in range(8)]
+    for identifier in made[:6]:
+        store.set(identifier, status=Status.SUCCEEDED, verdict="healthy")
+    for filters, wanted in (
+        (Filters(tags={"k": "v"}), made),
+        (Filters(tags={"k": "v", "half": "1"}), made[1::2]),
+        (Filters(tags={"k": "v", "half": "1"}, status=Status.QUEUED), made[7:]),
+        (Filters(tags={"half": "0", "k": "v"}, status=Status.SUCCEEDED), made[0:6:2]),
+        (Filters(tags={"half": "0"}, verdict="healthy"), made[0:6:2]),
+        (Filters(tags={"half": "0"}, sweep="none"), []),
+    ):
+        after, found = None, []
+        while places := store.read(listing.page, filters, sort, after, 2):
+            found += [place.id for place in places]
+            after = places[-1]
+        assert found == sorted(wanted, reverse=sort == "-created")
+
+
 @pytest.mark.parametrize(
     ("stored", "searched"), [("Größe ÄÖ", "größe ä"), ("straße", "STRASSE"), ("Σίσυφος", "σίσυφοσ")]
 )
@@ -179,23 +197,6 @@ def test_an_order_of_what_is_filtered(store: Store) -> None:
     assert [record.name for record in records] == ["n0", "n1", "n3"]
 
 
-def plan(database: Database, read: Callable[..., Any], *arguments: Any) -> list[list[str]]:
-    """How SQLite goes about each statement of what reads."""
-    statements: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        statements.append((statement, parameters))
-
-    with database.read() as connection:
-        event.listen(connection, "before_cursor_execute", note)
-        read(connection, *arguments)
-        event.remove(connection, "before_cursor_execute", note)
-        return [
-            [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-            for statement, parameters in statements
-        ]
-
-
 @pytest.mark.parametrize(
     "filters",
     [
@@ -229,3 +230,19 @@ def test_no_order_sorts(sqlite_database: Database, sort: Sort) -> None:
         for steps in plan(sqlite_database, listing.page, Filters(), sort, after, 10):
             assert "USING" in steps[0], steps
             assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(tags={"a": "x"}),
+        Filters(tags={"a": "x", "b": "x"}),
+        Filters(tags={"a": "x"}, status=Status.QUEUED),
+        Filters(tags={"a": "x"}, status=Status.SUCCEEDED),
+        Filters(tags={"a": "x"}, sweep="swp_1"),
+    ],
+)
+def test_those_of_a_tag_are_not_all_written_down_for_a_page(sqlite_database: Database, filters: Filters) -> None:
+    for after in (None, Position("exp_0")):
+        *_sizes, steps = plan(sqlite_database, listing.page, filters, "-created", after, 10)
+        assert not any("LIST" in step or "TEMP B-TREE" in step or step.startswith("SCAN") for step in steps), steps

@@ -13,6 +13,7 @@ from gradprobe.store import idempotency, leases, retention
 from gradprobe.store.idempotency import Repetition
 from gradprobe.store.tables import blocks, experiments, idempotency_keys, now, tags
 from tests.integration.service import measured
+from tests.integration.store.plans import plan
 from tests.integration.store.transactions import Store
 
 DAY = 86_400.0
@@ -59,6 +60,16 @@ def test_only_what_ended_long_enough_ago_is_deleted_with_all_it_has(store: Store
             store.get(identifier)
     assert {store.get(identifier).id for identifier in (young, waiting, running)} == {young, waiting, running}
     assert counts(store) == [3, 2, 1]
+
+
+def test_what_is_old_is_looked_up_in_an_index_however_much_there_is(store: Store) -> None:
+    looked_up = ("(finished_at<?)", "Index Cond: ((finished_at <")
+    for action in (retention.count_old, retention.delete_old):
+        _clock, steps = plan(store.database, action, DAY)[:2]
+        assert any(part in step for step in steps for part in looked_up), steps
+        assert not any("TEMP B-TREE FOR ORDER BY" in step for step in steps), steps
+    _clock, steps = plan(store.database, retention.count_forgotten, DAY)
+    assert any("(created_at<?)" in step or "Index Cond: (created_at <" in step for step in steps), steps
 
 
 def test_a_transaction_deletes_a_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
