@@ -21,6 +21,9 @@ from worker.stack.vectors import (
     add_to_rows,
     compiled,
     fetch,
+    give_rows,
+    set_rows,
+    take_rows,
 )
 
 Floats = npt.NDArray[np.float32]
@@ -99,7 +102,7 @@ def first_layer(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not obj
         weights = parameters[member]
         for low in range(0, units, UNITS):
             wide = min(UNITS, units - low)
-            _take_units(weights, units, low, wide, table)
+            take_rows(weights.ctypes.data + 4 * low, units, inputs, wide, table.ctypes.data)
             common = np.zeros(UNITS, np.float32)
             for unit in range(wide):
                 common[unit] = weights[inputs * units + low + unit]
@@ -113,13 +116,6 @@ def first_layer(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not obj
                 add_rows(found[0], found[1], found[2], found[3], table.ctypes.data, sums.ctypes.data)
                 for unit in range(wide):
                     outputs[member, sample, low + unit] = sums[unit]
-
-
-@compiled
-def _take_units(weights: Floats, units: int, low: int, wide: int, table: Floats) -> None:
-    for pixel in range(table.shape[0]):
-        for unit in range(wide):
-            table[pixel, unit] = weights[pixel * units + low + unit]
 
 
 @compiled
@@ -165,9 +161,7 @@ def first_layer_gradients(  # noqa: PLR0913, PLR0917 - compiled code takes array
             common = np.zeros(UNITS, np.float32)
             for unit in range(wide):
                 common[unit] = np.float32(background) * of_bias[low + unit]
-            for pixel in range(inputs):
-                for unit in range(UNITS):
-                    table[pixel, unit] = common[unit]
+            set_rows(common.ctypes.data, inputs, table.ctypes.data)
             for sample in range(batch):
                 if sample + _AHEAD < batch:
                     _fetch_entries(chosen[member, sample + _AHEAD], starts, columns, values, levels)
@@ -175,14 +169,7 @@ def first_layer_gradients(  # noqa: PLR0913, PLR0917 - compiled code takes array
                 for unit in range(wide):
                     delta[unit] = deltas[member, sample, low + unit]
                 add_to_rows(found[0], found[1], found[2], found[3], table.ctypes.data, delta.ctypes.data)
-            _give_units(table, units, low, wide, of_weights)
-
-
-@compiled
-def _give_units(table: Floats, units: int, low: int, wide: int, weights: Floats) -> None:
-    for pixel in range(table.shape[0]):
-        for unit in range(wide):
-            weights[pixel * units + low + unit] = table[pixel, unit]
+            give_rows(table.ctypes.data, inputs, wide, of_weights.ctypes.data + 4 * low, units)
 
 
 @compiled
@@ -204,7 +191,7 @@ def layer(entries: Floats, parameters: Floats, start: int, outputs: Floats, tabl
         weights = parameters[member, start:]
         for low in range(0, units, UNITS):
             wide = min(UNITS, units - low)
-            _take_units(weights, units, low, wide, table[:inputs])
+            take_rows(weights.ctypes.data + 4 * low, units, inputs, wide, table.ctypes.data)
             for unit in range(wide):
                 common[unit] = weights[inputs * units + low + unit]
             for sample in range(batch):
@@ -232,19 +219,19 @@ def layer_gradients(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not
     """
     members, batch, units = deltas.shape
     inputs = entries.shape[2]
-    delta, sums = np.zeros(UNITS, np.float32), np.empty(UNITS, np.float32)
+    delta, sums, nothing = np.zeros(UNITS, np.float32), np.empty(UNITS, np.float32), np.zeros(UNITS, np.float32)
     for member in range(members):
         weights, of_weights = parameters[member, start:], gradients[member, start:]
         _add_samples(deltas[member], of_weights[inputs * units : (inputs + 1) * units])
         for low in range(0, units, UNITS):
             wide = min(UNITS, units - low)
-            table[:inputs] = 0
+            set_rows(nothing.ctypes.data, inputs, table.ctypes.data)
             for sample in range(batch):
                 for unit in range(wide):
                     delta[unit] = deltas[member, sample, low + unit]
                 values = entries[member, sample]
                 add_to_all_rows(values.ctypes.data, inputs, table.ctypes.data, delta.ctypes.data)
-            _give_units(table[:inputs], units, low, wide, of_weights)
+            give_rows(table.ctypes.data, inputs, wide, of_weights.ctypes.data + 4 * low, units)
         for low in range(0, inputs, UNITS):
             wide = min(UNITS, inputs - low)
             for unit in range(units):

@@ -63,7 +63,9 @@ class Layout:
     def table(self, inputs: int) -> npt.NDArray[np.float32]:
         """Room for the kernels to compute any layer, for images of so many pixels."""
         most = max(inputs, *(max(part.shape) for part in self.parts))
-        return np.zeros((most, UNITS), np.float32)
+        return torch.zeros(
+            most, UNITS
+        ).numpy()  # torch's memory begins where a cache line does, and so each row lies in one
 
     def views(self, rows: Tensor) -> dict[str, Tensor]:
         """Of rows [M, P] each part as [M, …], a bias as [M, 1, U]; the same memory."""

@@ -175,6 +175,78 @@ def _add_to_all_rows(_context: Any, _values: Any, _count: Any, _table: Any, _row
     return _DENSE_SIGNATURE, codegen
 
 
+def _mask(builder: Any, wide: Any) -> Any:
+    """True in the first `wide` places."""
+    places = ir.VectorType(_INT32, UNITS)
+    first = builder.insert_element(ir.Constant(places, ir.Undefined), builder.trunc(wide, _INT32), _INT32(0))
+    everywhere = builder.shuffle_vector(first, ir.Constant(places, ir.Undefined), ir.Constant(places, [0] * UNITS))
+    return builder.icmp_unsigned("<", ir.Constant(places, list(range(UNITS))), everywhere)
+
+
+def _masked(builder: Any, name: str, kind: Any) -> Any:
+    return _cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.v{UNITS}f32.p0")
+
+
+_BYTES: Final = ir.IntType(8).as_pointer()
+_MASK: Final = ir.VectorType(ir.IntType(1), UNITS)
+_LOAD_KIND: Final = ir.FunctionType(_VECTOR, [_BYTES, _INT32, _MASK, _VECTOR])
+_STORE_KIND: Final = ir.FunctionType(ir.VoidType(), [_VECTOR, _BYTES, _INT32, _MASK])
+
+
+def _at(builder: Any, address: Any, index: Any, stride: Any) -> Any:
+    """The address of float number index · stride."""
+    return builder.add(address, builder.shl(builder.mul(index, stride), _INT64(2)))
+
+
+@intrinsic
+def _take_rows(_context: Any, _address: Any, _stride: Any, _count: Any, _wide: Any, _table: Any) -> Any:
+    """table[k] = the first `wide` of what lies at address + k · stride floats, then zeros; of `count` rows."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+        address, stride, count, wide, table = given
+        load, mask, zeros = (
+            _masked(builder, "load", _LOAD_KIND),
+            _mask(builder, wide),
+            ir.Constant(_VECTOR, [0.0] * UNITS),
+        )
+        with _cgutils.for_range(builder, count) as loop:
+            source = builder.inttoptr(_at(builder, address, loop.index, stride), _BYTES)
+            row = _pointer(builder, _at(builder, table, loop.index, _INT64(UNITS)), _VECTOR)
+            _store(builder, builder.call(load, [source, _INT32(4), mask, zeros]), row)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), codegen
+
+
+@intrinsic
+def _give_rows(_context: Any, _table: Any, _count: Any, _wide: Any, _address: Any, _stride: Any) -> Any:
+    """The first `wide` of table[k] to address + k · stride floats, of `count` rows."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+        table, count, wide, address, stride = given
+        store, mask = _masked(builder, "store", _STORE_KIND), _mask(builder, wide)
+        with _cgutils.for_range(builder, count) as loop:
+            row = _load(builder, _pointer(builder, _at(builder, table, loop.index, _INT64(UNITS)), _VECTOR))
+            target = builder.inttoptr(_at(builder, address, loop.index, stride), _BYTES)
+            builder.call(store, [row, target, _INT32(4), mask])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), codegen
+
+
+@intrinsic
+def _set_rows(_context: Any, _row: Any, _count: Any, _table: Any) -> Any:
+    """table[k] = row [16], of `count` rows."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+        value = _load(builder, _pointer(builder, given[0], _VECTOR))
+        with _cgutils.for_range(builder, given[1]) as loop:
+            _store(builder, value, _pointer(builder, _at(builder, given[2], loop.index, _INT64(UNITS)), _VECTOR))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
+
+
 @intrinsic
 def _fetch(_context: Any, _address: Any, _bytes: Any) -> Any:
     """Have so many bytes brought to the cache while something else is computed."""
@@ -197,4 +269,7 @@ add_rows: Any = _add_rows
 add_to_rows: Any = _add_to_rows
 add_all_rows: Any = _add_all_rows
 add_to_all_rows: Any = _add_to_all_rows
+take_rows: Any = _take_rows
+give_rows: Any = _give_rows
+set_rows: Any = _set_rows
 fetch: Any = _fetch
