@@ -96,8 +96,7 @@ def first_layer(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not obj
         table: room for sixteen units' weights, [I, 16].
     """
     members, batch, units = outputs.shape
-    inputs = table.shape[0]
-    sums = np.empty(UNITS, np.float32)
+    inputs, z = table.shape[0], outputs.ctypes.data
     for member in range(members):
         weights = parameters[member]
         for low in range(0, units, UNITS):
@@ -112,10 +111,8 @@ def first_layer(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not obj
                 if sample + _AHEAD < batch:
                     _fetch_entries(chosen[member, sample + _AHEAD], starts, columns, values, levels)
                 found = _addresses(chosen[member, sample], starts, columns, values, levels)
-                sums[:] = common
-                add_rows(found[0], found[1], found[2], found[3], table.ctypes.data, sums.ctypes.data)
-                for unit in range(wide):
-                    outputs[member, sample, low + unit] = sums[unit]
+                to = z + 4 * ((member * batch + sample) * units + low)
+                add_rows(found[0], found[1], found[2], found[3], table.ctypes.data, common.ctypes.data, to, wide)
 
 
 @compiled
@@ -150,8 +147,7 @@ def first_layer_gradients(  # noqa: PLR0913, PLR0917 - compiled code takes array
 ) -> None:
     """∂L/∂W = imagesᵀ · δ and ∂L/∂b = Σδ of every member, from deltas [M, B, U] into the first of gradients [M, P]."""
     members, batch, units = deltas.shape
-    inputs = table.shape[0]
-    delta = np.zeros(UNITS, np.float32)
+    inputs, delta = table.shape[0], deltas.ctypes.data
     for member in range(members):
         of_weights = gradients[member]
         of_bias = of_weights[inputs * units : (inputs + 1) * units]
@@ -166,9 +162,8 @@ def first_layer_gradients(  # noqa: PLR0913, PLR0917 - compiled code takes array
                 if sample + _AHEAD < batch:
                     _fetch_entries(chosen[member, sample + _AHEAD], starts, columns, values, levels)
                 found = _addresses(chosen[member, sample], starts, columns, values, levels)
-                for unit in range(wide):
-                    delta[unit] = deltas[member, sample, low + unit]
-                add_to_rows(found[0], found[1], found[2], found[3], table.ctypes.data, delta.ctypes.data)
+                row = delta + 4 * ((member * batch + sample) * units + low)
+                add_to_rows(found[0], found[1], found[2], found[3], table.ctypes.data, row, wide)
             give_rows(table.ctypes.data, inputs, wide, of_weights.ctypes.data + 4 * low, units)
 
 
@@ -179,14 +174,14 @@ def layer(entries: Floats, parameters: Floats, start: int, outputs: Floats, tabl
     torch's batched product rounds by how far from a cache line a matrix lies, and so by how many members come before.
 
     Args:
-        entries: h, [M, B, K].
+        entries: h, [M, B, K]; all arrays are contiguous.
         parameters: [M, P], where W [K, U] and then b [U] begin at `start`.
         outputs: z, [M, B, U].
         table: room for sixteen units' weights, [K, 16].
     """
     members, batch, units = outputs.shape
     inputs = entries.shape[2]
-    sums, common = np.empty(UNITS, np.float32), np.zeros(UNITS, np.float32)
+    common = np.zeros(UNITS, np.float32)
     for member in range(members):
         weights = parameters[member, start:]
         for low in range(0, units, UNITS):
@@ -194,13 +189,11 @@ def layer(entries: Floats, parameters: Floats, start: int, outputs: Floats, tabl
             take_rows(weights.ctypes.data + 4 * low, units, inputs, wide, table.ctypes.data)
             for unit in range(wide):
                 common[unit] = weights[inputs * units + low + unit]
-            for sample in range(batch):
-                for unit in range(UNITS):
-                    sums[unit] = common[unit]
-                values = entries[member, sample]
-                add_all_rows(values.ctypes.data, inputs, table.ctypes.data, sums.ctypes.data)
-                for unit in range(wide):
-                    outputs[member, sample, low + unit] = sums[unit]
+            h = entries.ctypes.data + 4 * member * batch * inputs
+            z = outputs.ctypes.data + 4 * (member * batch * units + low)
+            for _ in range(batch):
+                add_all_rows(h, inputs, table.ctypes.data, common.ctypes.data, z, wide)
+                h, z = h + 4 * inputs, z + 4 * units
 
 
 @compiled
@@ -219,27 +212,25 @@ def layer_gradients(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not
     """
     members, batch, units = deltas.shape
     inputs = entries.shape[2]
-    delta, sums, nothing = np.zeros(UNITS, np.float32), np.empty(UNITS, np.float32), np.zeros(UNITS, np.float32)
+    nothing = np.zeros(UNITS, np.float32)
     for member in range(members):
         weights, of_weights = parameters[member, start:], gradients[member, start:]
+        of_members = deltas.ctypes.data + 4 * member * batch * units
         _add_samples(deltas[member], of_weights[inputs * units : (inputs + 1) * units])
         for low in range(0, units, UNITS):
             wide = min(UNITS, units - low)
             set_rows(nothing.ctypes.data, inputs, table.ctypes.data)
-            for sample in range(batch):
-                for unit in range(wide):
-                    delta[unit] = deltas[member, sample, low + unit]
-                values = entries[member, sample]
-                add_to_all_rows(values.ctypes.data, inputs, table.ctypes.data, delta.ctypes.data)
+            h, delta = entries.ctypes.data + 4 * member * batch * inputs, of_members + 4 * low
+            for _ in range(batch):
+                add_to_all_rows(h, inputs, table.ctypes.data, delta, wide)
+                h, delta = h + 4 * inputs, delta + 4 * units
             give_rows(table.ctypes.data, inputs, wide, of_weights.ctypes.data + 4 * low, units)
         for low in range(0, inputs, UNITS):
             wide = min(UNITS, inputs - low)
             for unit in range(units):
                 for entry in range(wide):
                     table[unit, entry] = weights[(low + entry) * units + unit]
-            for sample in range(batch):
-                sums[:] = 0
-                values = deltas[member, sample]
-                add_all_rows(values.ctypes.data, units, table.ctypes.data, sums.ctypes.data)
-                for entry in range(wide):
-                    of_entries[member, sample, low + entry] = sums[entry]
+            delta, to = of_members, of_entries.ctypes.data + 4 * (member * batch * inputs + low)
+            for _ in range(batch):
+                add_all_rows(delta, units, table.ctypes.data, nothing.ctypes.data, to, wide)
+                delta, to = delta + 4 * units, to + 4 * inputs

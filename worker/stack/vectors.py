@@ -92,89 +92,6 @@ class _Entries:
         return builder.load(builder.gep(self._levels, [builder.zext(found, _INT64)]))
 
 
-def _sum_of_rows(builder: Any, entries: _Entries, count: Any, sums: Any) -> None:
-    partial = [_cgutils.alloca_once(builder, _VECTOR) for _ in range(_AT_ONCE)]
-    builder.store(_load(builder, sums), partial[0])
-    for other in partial[1:]:
-        builder.store(ir.Constant(_VECTOR, [0.0] * UNITS), other)
-
-    def add(index: Any, onto: Any) -> None:
-        row = _load(builder, entries.row(index))
-        builder.store(_add_product(builder, entries.value(index), row, builder.load(onto)), onto)
-
-    zero, one, several = (ir.Constant(_INT64, number) for number in (0, 1, _AT_ONCE))
-    whole = builder.and_(count, ir.Constant(_INT64, -_AT_ONCE))
-    with _cgutils.for_range_slice(builder, zero, whole, several) as (index, _):
-        for place, onto in enumerate(partial):
-            add(builder.add(index, ir.Constant(_INT64, place)), onto)
-    with _cgutils.for_range_slice(builder, whole, count, one) as (index, _):
-        add(index, partial[0])
-    first, second, third, fourth = (builder.load(onto) for onto in partial)
-    _store(builder, builder.fadd(builder.fadd(first, second), builder.fadd(third, fourth)), sums)
-
-
-def _sum_onto_rows(builder: Any, entries: _Entries, count: Any, row: Any) -> None:
-    added = _load(builder, row)
-    with _cgutils.for_range(builder, count) as loop:
-        onto = entries.row(loop.index)
-        _store(builder, _add_product(builder, entries.value(loop.index), added, _load(builder, onto)), onto)
-
-
-def _loop_over_entries(body: Callable[[Any, _Entries, Any, Any], None], given: Any, context: Any, builder: Any) -> Any:
-    """Of arguments columns, values, levels, count, table, row: values are levels' places where there are levels."""
-    columns, values, levels, count, table, row = given
-    of_row = _pointer(builder, row, _VECTOR)
-    plain = builder.icmp_signed("==", levels, ir.Constant(_INT64, 0))
-    with builder.if_else(plain) as (numbers, places):
-        with numbers:
-            body(builder, _Entries(builder, columns, values, table), count, of_row)
-        with places:
-            body(builder, _Entries(builder, columns, values, table, levels), count, of_row)
-    return context.get_dummy_value()
-
-
-_SIGNATURE: Final = types.void(*[types.int64] * 6)
-
-
-@intrinsic
-def _add_rows(_context: Any, _columns: Any, _values: Any, _levels: Any, _count: Any, _table: Any, _sums: Any) -> Any:
-    """sums [16] += Σ value of entry k · table[columns[k]]; arguments are addresses, and how many entries."""
-    return _SIGNATURE, lambda context, builder, _, given: _loop_over_entries(_sum_of_rows, given, context, builder)
-
-
-@intrinsic
-def _add_to_rows(_context: Any, _columns: Any, _values: Any, _levels: Any, _count: Any, _table: Any, _row: Any) -> Any:
-    """table[columns[k]] += value of entry k · row [16]."""
-    return _SIGNATURE, lambda context, builder, _, given: _loop_over_entries(_sum_onto_rows, given, context, builder)
-
-
-_DENSE_SIGNATURE: Final = types.void(*[types.int64] * 4)
-
-
-@intrinsic
-def _add_all_rows(_context: Any, _values: Any, _count: Any, _table: Any, _sums: Any) -> Any:
-    """sums [16] += Σ values[k] · table[k], of `count` rows; arguments are addresses."""
-
-    def codegen(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
-        entries = _Entries(builder, None, given[0], given[2])
-        _sum_of_rows(builder, entries, given[1], _pointer(builder, given[3], _VECTOR))
-        return context.get_dummy_value()
-
-    return _DENSE_SIGNATURE, codegen
-
-
-@intrinsic
-def _add_to_all_rows(_context: Any, _values: Any, _count: Any, _table: Any, _row: Any) -> Any:
-    """table[k] += values[k] · row [16], of `count` rows."""
-
-    def codegen(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
-        entries = _Entries(builder, None, given[0], given[2])
-        _sum_onto_rows(builder, entries, given[1], _pointer(builder, given[3], _VECTOR))
-        return context.get_dummy_value()
-
-    return _DENSE_SIGNATURE, codegen
-
-
 def _mask(builder: Any, wide: Any) -> Any:
     """True in the first `wide` places."""
     places = ir.VectorType(_INT32, UNITS)
@@ -191,6 +108,99 @@ _BYTES: Final = ir.IntType(8).as_pointer()
 _MASK: Final = ir.VectorType(ir.IntType(1), UNITS)
 _LOAD_KIND: Final = ir.FunctionType(_VECTOR, [_BYTES, _INT32, _MASK, _VECTOR])
 _STORE_KIND: Final = ir.FunctionType(ir.VoidType(), [_VECTOR, _BYTES, _INT32, _MASK])
+
+
+def _sum_of_rows(builder: Any, entries: _Entries, count: Any, first: Any, target: Any, wide: Any) -> None:
+    """The first `wide` of: the vector at `first`, plus Σ value of entry k · its row; to `target`."""
+    partial = [_cgutils.alloca_once(builder, _VECTOR) for _ in range(_AT_ONCE)]
+    builder.store(_load(builder, _pointer(builder, first, _VECTOR)), partial[0])
+    for other in partial[1:]:
+        builder.store(ir.Constant(_VECTOR, [0.0] * UNITS), other)
+
+    def add(index: Any, onto: Any) -> None:
+        row = _load(builder, entries.row(index))
+        builder.store(_add_product(builder, entries.value(index), row, builder.load(onto)), onto)
+
+    zero, one, several = (ir.Constant(_INT64, number) for number in (0, 1, _AT_ONCE))
+    whole = builder.and_(count, ir.Constant(_INT64, -_AT_ONCE))
+    with _cgutils.for_range_slice(builder, zero, whole, several) as (index, _):
+        for place, onto in enumerate(partial):
+            add(builder.add(index, ir.Constant(_INT64, place)), onto)
+    with _cgutils.for_range_slice(builder, whole, count, one) as (index, _):
+        add(index, partial[0])
+    one, two, three, four = (builder.load(onto) for onto in partial)
+    total = builder.fadd(builder.fadd(one, two), builder.fadd(three, four))
+    store = _masked(builder, "store", _STORE_KIND)
+    builder.call(store, [total, builder.inttoptr(target, _BYTES), _INT32(4), _mask(builder, wide)])
+
+
+def _sum_onto_rows(builder: Any, entries: _Entries, count: Any, row: Any, wide: Any) -> None:
+    """Onto each entry's row its value times the first `wide` of what lies at `row`."""
+    load, zeros = _masked(builder, "load", _LOAD_KIND), ir.Constant(_VECTOR, [0.0] * UNITS)
+    added = builder.call(load, [builder.inttoptr(row, _BYTES), _INT32(4), _mask(builder, wide), zeros])
+    with _cgutils.for_range(builder, count) as loop:
+        onto = entries.row(loop.index)
+        _store(builder, _add_product(builder, entries.value(loop.index), added, _load(builder, onto)), onto)
+
+
+def _over_entries(body: Callable[..., None], given: Any, context: Any, builder: Any) -> Any:
+    """Of arguments columns, values, levels, count, table and what `body` takes; values are levels' places where there
+    are levels."""
+    columns, values, levels, count, table, *others = given
+    plain = builder.icmp_signed("==", levels, _INT64(0))
+    with builder.if_else(plain) as (numbers, places):
+        with numbers:
+            body(builder, _Entries(builder, columns, values, table), count, *others)
+        with places:
+            body(builder, _Entries(builder, columns, values, table, levels), count, *others)
+    return context.get_dummy_value()
+
+
+def _over_rows(body: Callable[..., None], given: Any, context: Any, builder: Any) -> Any:
+    """Of arguments values, count, table and what `body` takes."""
+    values, count, table, *others = given
+    body(builder, _Entries(builder, None, values, table), count, *others)
+    return context.get_dummy_value()
+
+
+@intrinsic
+def _add_rows(
+    _context: Any,
+    _columns: Any,
+    _values: Any,
+    _levels: Any,
+    _count: Any,
+    _table: Any,
+    _first: Any,
+    _to: Any,
+    _wide: Any,
+) -> Any:
+    """to = first [16] + Σ value of entry k · table[columns[k]]; arguments are addresses, and how many of what."""
+    signature = types.void(*[types.int64] * 8)
+    return signature, lambda context, builder, _, given: _over_entries(_sum_of_rows, given, context, builder)
+
+
+@intrinsic
+def _add_to_rows(
+    _context: Any, _columns: Any, _values: Any, _levels: Any, _count: Any, _table: Any, _row: Any, _wide: Any
+) -> Any:
+    """table[columns[k]] += value of entry k · row [wide]."""
+    signature = types.void(*[types.int64] * 7)
+    return signature, lambda context, builder, _, given: _over_entries(_sum_onto_rows, given, context, builder)
+
+
+@intrinsic
+def _add_all_rows(_context: Any, _values: Any, _count: Any, _table: Any, _first: Any, _to: Any, _wide: Any) -> Any:
+    """to = first [16] + Σ values[k] · table[k], of `count` rows."""
+    signature = types.void(*[types.int64] * 6)
+    return signature, lambda context, builder, _, given: _over_rows(_sum_of_rows, given, context, builder)
+
+
+@intrinsic
+def _add_to_all_rows(_context: Any, _values: Any, _count: Any, _table: Any, _row: Any, _wide: Any) -> Any:
+    """table[k] += values[k] · row [wide], of `count` rows."""
+    signature = types.void(*[types.int64] * 5)
+    return signature, lambda context, builder, _, given: _over_rows(_sum_onto_rows, given, context, builder)
 
 
 def _at(builder: Any, address: Any, index: Any, stride: Any) -> Any:
