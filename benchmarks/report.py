@@ -1,4 +1,5 @@
-"""Write the results into a document: `python -m benchmarks.report docs/benchmarks.md`, between its two markers."""
+"""Write results into a document, between its two markers: `python -m benchmarks.report docs/benchmarks.md`, or those of
+one benchmark, `python -m benchmarks.report docs/scaling.md scale`."""
 
 import json
 import sys
@@ -45,7 +46,7 @@ def _table(table: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """The command line; without a document the tables go to standard output."""
-    paths = [DIRECTORY / f"{name}.json" for name in _NAMES]
+    paths = [DIRECTORY / f"{name}.json" for name in sys.argv[2:] or _NAMES]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
     if not found:
         sys.exit("There are no results yet; run: make bench")
