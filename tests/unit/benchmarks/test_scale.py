@@ -12,6 +12,7 @@ def number(figure: Figure) -> float:
     return float(figure)
 
 
+@pytest.mark.thorough
 def test_stacks_are_timed_beside_plain_loops() -> None:
     largest, by_members = stacks.measure(stacks.QUICK)
     rows = {row.subject: row.figures for row in largest.rows}

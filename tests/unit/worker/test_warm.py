@@ -38,7 +38,7 @@ def test_what_was_left_half_compiled_is_not_taken_for_kept(tmp_path: Path, monke
     assert not probe.is_kept()
     compiled.mark_kept()  # no directory there: nothing could be kept
     assert not probe.is_kept()
-    compiled._marker().parent.mkdir()
+    compiled._marker(compiled._HERE).parent.mkdir()
     assert not probe.is_kept()
     compiled.mark_kept()
     assert probe.is_kept()
