@@ -91,7 +91,7 @@ def train(
     data = batches.Batches(dataset, spec.training.batch_size, spec.training.seed, device)
     run, calendar = Run(learner, data, device), Calendar(pace.checkpoint_seconds)
     tests, metrics = Tests(learner.network, dataset, device, spec.recording.evaluate_every), Metrics()
-    recording = _recording(spec, pace)
+    recording = recording_of(spec, pace.memory_mebibytes)
     began = time.perf_counter()
     flush_at = began + pace.first_flush_seconds
     with (
@@ -136,9 +136,10 @@ def _over_training_set(network: Classifier, dataset: Dataset, device: torch.devi
     return evaluate(network, dataset.train_images.to(device), dataset.train_labels.to(device))
 
 
-def _recording(spec: Spec, pace: Pace) -> Recording:
+def recording_of(spec: Spec, memory_mebibytes: int) -> Recording:
+    """What a spec wants recorded, within so much memory."""
     wanted = spec.recording
-    return Recording(wanted.every, wanted.histograms_every, wanted.tensors, pace.memory_mebibytes)
+    return Recording(wanted.every, wanted.histograms_every, wanted.tensors, memory_mebibytes)
 
 
 class Tests:

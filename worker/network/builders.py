@@ -65,15 +65,21 @@ def _parts(hidden: list[Hidden], network: Network) -> list[nn.Module]:
     ]
 
 
-def taps(module: Classifier, network: Network) -> list[Tap]:
-    """One tap a layer, named as the spec names them."""
+def activations(network: Network) -> list[tuple[str, str, float]]:
+    """Of each layer its name, the activation after it, and that one's negative slope; the output layer's is none."""
     kind = network.activation
     slope = kind.negative_slope if isinstance(kind, LeakyReLU) else 0.0
-    hidden = [
-        Tap(name, layer, following, kind.name, slope)
-        for name, layer, following in zip(network.layer_names, module.layers, module.activations, strict=False)
+    *hidden, output = network.layer_names
+    return [*((name, kind.name, slope) for name in hidden), (output, "identity", 0.0)]
+
+
+def taps(module: Classifier, network: Network) -> list[Tap]:
+    """One tap a layer, named as the spec names them."""
+    following = [*module.activations, None]
+    return [
+        Tap(name, layer, after, kind, slope)
+        for (name, kind, slope), layer, after in zip(activations(network), module.layers, following, strict=True)
     ]
-    return [*hidden, Tap(network.layer_names[-1], module.layers[-1])]
 
 
 def activation(wanted: AnyActivation) -> nn.Module:

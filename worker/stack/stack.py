@@ -13,11 +13,12 @@ from gradprobe.blocks import StatisticsBlock
 from gradprobe.probe import Captured, Measured, Recording, Tap
 from gradprobe.probe.collector import NOTHING, Moment
 from gradprobe.probe.native_collector import NativeCollector
-from gradprobe.spec import LeakyReLU, Network, Spec
+from gradprobe.spec import Network
 from worker import schedules
 from worker.checkpoint import Position
 from worker.evaluate import Evaluation
-from worker.loop import Chunk, FinalLoss
+from worker.loop import Chunk, FinalLoss, recording_of
+from worker.network import builders
 from worker.stack.evaluation import Evaluator
 from worker.stack.images import Data
 from worker.stack.lane import Lane, packed
@@ -57,7 +58,7 @@ class Stack:
         self._optimizer = Optimizer(specs, *mine, self._slots, self._layout.spared)
         self._evaluator = Evaluator(network, self._layout, data)
         memory = max(1, memory_mebibytes // len(lanes))
-        self.rows = [_Row(lane, _recording(lane.spec, memory), FinalLoss(lane.position.losses)) for lane in lanes]
+        self.rows = [_Row(lane, recording_of(lane.spec, memory), FinalLoss(lane.position.losses)) for lane in lanes]
         self._taps = _taps(spec.network)
         self._done = np.array([lane.position.step for lane in lanes], np.int64)
         self._seconds = 0.0  # of training, of all members together
@@ -291,14 +292,6 @@ def _numbers(lanes: Sequence[Lane], spare: int, layout: Layout, network: Stacked
     return Numbers(parameters, torch.zeros_like(parameters), moments)
 
 
-def _recording(spec: Spec, memory_mebibytes: int) -> Recording:
-    wanted = spec.recording
-    return Recording(wanted.every, wanted.histograms_every, wanted.tensors, memory_mebibytes)
-
-
 def _taps(network: Network) -> list[Tap]:
-    activation = network.activation
-    slope = activation.negative_slope if isinstance(activation, LeakyReLU) else 0.0
-    names = network.layer_names
-    hidden = [Tap(name, nn.Identity(), None, activation.name, slope) for name in names[:-1]]
-    return [*hidden, Tap(names[-1], nn.Identity())]  # collectors ask for the activation alone
+    # Collectors ask for the activation alone.
+    return [Tap(name, nn.Identity(), None, kind, slope) for name, kind, slope in builders.activations(network)]

@@ -38,6 +38,7 @@ def test_the_sample_is_spread_over_the_faults() -> None:
     assert all(one.cause for one in chosen)
 
 
+@pytest.mark.thorough
 def test_one_case_is_tried_with_its_controls(runs: Runs) -> None:
     tried = attempt(case("sigmoid", 4), runs, seeds=1)
     assert tried is not None
