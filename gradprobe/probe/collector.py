@@ -28,7 +28,8 @@ class Captured:
     `gradients` are of all parameters, the layers' weights first. δ is `deltas` times `delta_scale`: the batch's size,
     divided by the loss's scale where there is one. `outputs` are h = φ(z), `inputs` are what the activation got.
     `trusted`: the module's own hook points gave them, so that nothing but the optimizer changes weights.
-    `lasting`: the same tensors come in every step, filled anew. Gradients are `gradients` times `gradient_scale`, which
+    `lasting`: the same tensors come in every step, filled anew. `readable`: outputs and inputs are float32 and
+    contiguous. Gradients are `gradients` times `gradient_scale`, which
     is not 1 where they still carry a loss scale.
     """
 
@@ -39,6 +40,7 @@ class Captured:
     delta_scale: float
     trusted: bool = False
     lasting: bool = False
+    readable: bool = False
     gradient_scale: float = 1.0
 
 

@@ -1,7 +1,7 @@
 """What compiles, and how compiled code reads a tensor: by its address."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -111,3 +111,32 @@ def floats_at(address: int, size: int) -> Floats:
 def bits_at(address: int, size: int) -> Bits:
     """The same elements' bits."""
     return carray(_pointer(address), (size,), np.uint32)  # type: ignore[call-arg]
+
+
+@compiled
+def pointers_at(address: int, size: int) -> Pointers:
+    """The int64 array of this size at this address."""
+    return carray(_pointer(address), (size,), np.int64)  # type: ignore[call-arg]
+
+
+@compiled
+def doubles_at(address: int, size: int) -> Doubles:
+    """The float64 array of this size at this address."""
+    return carray(_pointer(address), (size,), np.float64)  # type: ignore[call-arg]
+
+
+@compiled
+def bins_at(address: int, size: int) -> Bins:
+    """The uint16 array of this size at this address."""
+    return carray(_pointer(address), (size,), np.uint16)  # type: ignore[call-arg]
+
+
+def described(arrays: Sequence[npt.NDArray[Any]]) -> Pointers:
+    """Where arrays lie, and their shapes, [K, 4]: as one argument they cross into compiled code at the cost of one.
+
+    The arrays have up to three dimensions, are contiguous, and have to outlive it.
+    """
+    found = np.ones((len(arrays), 4), np.int64)
+    for row, array in zip(found, arrays, strict=True):
+        row[0], row[1 : 1 + array.ndim] = array.ctypes.data, array.shape
+    return found

@@ -19,11 +19,15 @@ _MOST_ROUTES: Final = 8
 
 @dataclass(slots=True)
 class Pass:
-    """One forward pass: h and z of each layer, and room for what its backward pass brings (tuples of one δ)."""
+    """One forward pass: h and z of each layer, and room for what its backward pass brings (tuples of one δ).
+
+    `batch`: of a chain the size that all others follow from, and h and z are then float32 and contiguous; else 0.
+    """
 
     deltas: list[Any]
     outputs: list[Tensor]
     inputs: list[Tensor]
+    batch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

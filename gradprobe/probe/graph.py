@@ -55,14 +55,20 @@ _ACTIVATIONS: Final = {
     "SoftplusBackward0": ("softplus", "_saved_self", False),
     "HardtanhBackward0": ("hardtanh", "_saved_self", False),
     "LeakyReluBackward0": ("leaky_relu", "_saved_self", False),
-    "EluBackward0": ("elu", "_saved_self_or_result", False),
+    "EluBackward0": ("elu", "_saved_self", False),
+    "LeakyReluBackward1": ("leaky_relu", "_saved_result", True),  # in its place
+    "EluBackward1": ("elu", "_saved_result", True),
 }
-_FUNCTIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
-    "gelu": functional.gelu,
-    "silu": functional.silu,
-    "softplus": functional.softplus,
-    "hardtanh": functional.hardtanh,
-    "elu": functional.elu,
+#: h of z, with what the node kept of the module's arguments.
+_FUNCTIONS: Final[dict[str, Callable[[Tensor, Node], Tensor]]] = {
+    "GeluBackward0": lambda z, node: functional.gelu(z, approximate=node._saved_approximate),
+    "SiluBackward0": lambda z, _node: functional.silu(z),
+    "SoftplusBackward0": lambda z, node: functional.softplus(z, node._saved_beta, node._saved_threshold),
+    "HardtanhBackward0": lambda z, node: functional.hardtanh(z, node._saved_min_val, node._saved_max_val),
+    "LeakyReluBackward0": lambda z, node: functional.leaky_relu(z, node._saved_negative_slope),
+    "EluBackward0": lambda z, node: torch.ops.aten.elu(
+        z, node._saved_alpha, node._saved_scale, node._saved_input_scale
+    ),
 }
 _SELU_SCALE: Final = 1.0507009873554805
 
@@ -83,11 +89,7 @@ class Activation:
         if self.holds_output:
             return saved, saved
         z = saved.detach()
-        if self.name == "leaky_relu":
-            return functional.leaky_relu(z, self.negative_slope), z
-        if self.name == "selu":
-            return functional.selu(z), z
-        return _FUNCTIONS[self.name](z), z
+        return _FUNCTIONS[node.name()](z, node), z
 
 
 @dataclass(slots=True)
@@ -250,7 +252,7 @@ def _pass(layer: Layer, node: Node, edge: int) -> None:
     name = node.name()
     if name in _VIEWS or (name == "AddBackward0" and _adds_bias(node, edge)):
         return
-    if name in _ACTIVATIONS and layer.activation is None:
+    if name in _ACTIVATIONS and layer.activation is None and _is_known(node):
         layer.activation = _activation(node)
         layer.between.append("activation")
     elif name in _NORMALIZATIONS and edge == 0:
@@ -267,11 +269,21 @@ def _adds_bias(node: Node, edge: int) -> bool:
     return variable is not None and variable.dim() == 1
 
 
+def _is_known(node: Node) -> bool:
+    """Whether a hard tanh is one, or the ReLU with a ceiling (ReLU6) that has the same node."""
+    if node.name() != "HardtanhBackward0":
+        return True
+    floor, ceiling = float(node._saved_min_val), float(node._saved_max_val)
+    return (floor, ceiling) == (-1.0, 1.0) or (floor == 0.0 < ceiling)
+
+
 def _activation(node: Node) -> Activation:
     name, attribute, holds = _ACTIVATIONS[node.name()]
     slope = 0.0
     if name == "leaky_relu":
         slope = float(node._saved_negative_slope)
+    if name == "hardtanh" and float(node._saved_min_val) == 0.0:
+        name = "relu"
     if name == "elu" and abs(float(node._saved_scale) - _SELU_SCALE) < 1e-6:
         name = "selu"
     return Activation(name, node, attribute, holds, slope)

@@ -9,7 +9,20 @@ import math
 import numpy as np
 
 from gradprobe.probe import kernels
-from gradprobe.probe.compiled import Bins, Bits, Doubles, Floats, Pointers, Scalar, bits_at, compiled, floats_at
+from gradprobe.probe.compiled import (
+    Bins,
+    Bits,
+    Doubles,
+    Floats,
+    Pointers,
+    Scalar,
+    bins_at,
+    bits_at,
+    compiled,
+    doubles_at,
+    floats_at,
+    pointers_at,
+)
 
 #: How an activation's saturation is told from its output h or input z: `gradprobe.probe.saturation`. WITHIN: z is below
 #: the first threshold, or between the second and the third.
@@ -273,3 +286,59 @@ def collect(  # noqa: PLR0913, PLR0917 - compiled code takes arrays, not objects
             keep(weights, weight_sizes, before)
     return of_gradients, of_deltas
 # fmt: on
+
+
+@compiled
+def _flat(of: Pointers) -> int:
+    return int(of[1] * of[2] * of[3])
+
+
+@compiled
+def collect_from(  # noqa: PLR0913, PLR0917 - compiled code takes numbers, not objects
+    row: int,
+    counted: int,
+    counting: bool,
+    gradient_scale: float,
+    delta_scale: float,
+    weights_known: bool,
+    of_gradients: int,
+    of_deltas: int,
+    inputs: Pointers,
+    of: Pointers,
+) -> tuple[int, int]:
+    """`collect`, its arrays from `gradients` on `described` in `of` [25, 4]: each array would cost a fifth of a µs."""
+    return collect(
+        row,
+        counted,
+        counting,
+        gradient_scale,
+        delta_scale,
+        weights_known,
+        (of_gradients, of_deltas),
+        inputs,
+        pointers_at(of[0, 0], of[0, 1]),
+        pointers_at(of[1, 0], of[1, 1]),
+        pointers_at(of[2, 0], of[2, 1]),
+        pointers_at(of[3, 0], of[3, 1]),
+        pointers_at(of[4, 0], of[4, 1]),
+        pointers_at(of[5, 0], _flat(of[5])).reshape(of[5, 1], of[5, 2]),
+        pointers_at(of[6, 0], of[6, 1]),
+        floats_at(of[7, 0], _flat(of[7])).reshape(of[7, 1], of[7, 2]),
+        pointers_at(of[8, 0], of[8, 1]),
+        pointers_at(of[9, 0], of[9, 1]),
+        floats_at(of[10, 0], of[10, 1]),
+        doubles_at(of[11, 0], _flat(of[11])).reshape(of[11, 1], of[11, 2]),
+        doubles_at(of[12, 0], _flat(of[12])).reshape(of[12, 1], of[12, 2], of[12, 3]),
+        doubles_at(of[13, 0], _flat(of[13])).reshape(of[13, 1], of[13, 2], of[13, 3]),
+        doubles_at(of[14, 0], _flat(of[14])).reshape(of[14, 1], of[14, 2], of[14, 3]),
+        doubles_at(of[15, 0], _flat(of[15])).reshape(of[15, 1], of[15, 2], of[15, 3]),
+        doubles_at(of[16, 0], of[16, 1]),
+        bits_at(of[17, 0], of[17, 1]),
+        floats_at(of[18, 0], of[18, 1]),
+        bins_at(of[19, 0], of[19, 1]),
+        bits_at(of[20, 0], of[20, 1]),
+        bins_at(of[21, 0], _flat(of[21])).reshape(of[21, 1], of[21, 2]),
+        bins_at(of[22, 0], of[22, 1]),
+        bits_at(of[23, 0], of[23, 1]),
+        bins_at(of[24, 0], _flat(of[24])).reshape(of[24, 1], of[24, 2]),
+    )

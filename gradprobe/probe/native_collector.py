@@ -6,7 +6,7 @@ the weights for the update ratio.
 
 from collections.abc import Sequence
 from math import log1p
-from typing import Any
+from struct import Struct
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from gradprobe.blocks import CountsBlock, StatisticsBlock
 from gradprobe.histogram import BINS
 from gradprobe.probe import native, saturation
 from gradprobe.probe.collector import NOTHING, Captured, Measured, Moment
-from gradprobe.probe.compiled import mark_kept
+from gradprobe.probe.compiled import described, mark_kept
 from gradprobe.probe.tap import Recording, Tap
 from gradprobe.statistics import STATISTICS
 from gradprobe.statistics import Tensor as TensorName
@@ -32,6 +32,8 @@ class Addresses:
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.of = np.zeros(len(tensors), np.int64)
+        # Half the time of an assignment from a list.
+        self._write, self._memory = Struct(f"{len(tensors)}q").pack_into, self.of.data
         self.sizes = np.array([tensor.numel() for tensor in tensors], np.int64)
         self._alive: Sequence[Tensor] = ()
         self._lasting: Sequence[Tensor] | None = None
@@ -48,15 +50,24 @@ class Addresses:
                 _copy_again(self._copies, self._sources)
             return
         # Written out, not called: this is asked of every tensor at every step of somebody's loop.
-        self._sources = [
-            tensor for tensor in tensors if tensor.dtype is not torch.float32 or not tensor.is_contiguous()
+        single = torch.float32
+        addresses = [
+            tensor.data_ptr() if tensor.dtype is single and tensor.is_contiguous() else 0 for tensor in tensors
         ]
         self._alive = tensors
-        if self._sources:
+        self._sources = []
+        if 0 in addresses:  # unreadable ones, or ones without elements
+            self._sources = [tensor for tensor in tensors if not _readable(tensor)]
             self._alive = [tensor if _readable(tensor) else _as_readable(tensor) for tensor in tensors]
             self._copies = [now for now, tensor in zip(self._alive, tensors, strict=True) if now is not tensor]
+            addresses = [tensor.data_ptr() for tensor in self._alive]
         self._lasting = tensors if lasting else None
-        self.of[:] = [tensor.data_ptr() for tensor in self._alive]
+        self._write(self._memory, 0, *addresses)
+
+    def set_readable(self, tensors: Sequence[Tensor]) -> None:
+        """Point to these, of which is known that they are float32 and contiguous."""
+        self._alive, self._sources, self._lasting = tensors, [], None
+        self._write(self._memory, 0, *[tensor.data_ptr() for tensor in tensors])
 
 
 @torch.no_grad()
@@ -147,7 +158,7 @@ class NativeCollector:
         self._counted_steps: list[int] = []
         self._row = -1
         self._used_before = 0, 0
-        self._arrays = self._bound()
+        self._bind()
 
     def _allocate(self, layers: int, recording: Recording) -> None:
         kinds: list[TensorName] = [*self._wanted, "clipped_weight_gradients"]
@@ -167,18 +178,19 @@ class NativeCollector:
         self._counts_of_gradients = self._counts.get("weight_gradients")
         self._counts_of_deltas = self._counts.get("output_gradients")
 
-    def _bound(self) -> tuple[npt.NDArray[Any], ...]:
-        """The arrays that `native.collect` is given at every step, in its order."""
+    def _bind(self) -> None:
+        """Describe the arrays that `native.collect` is given at every step, in its order."""
         kinds: tuple[TensorName, ...] = ("weight_gradients", "output_gradients", "activations", "weights")
         statistics = [self._out[kind] if kind in self._wanted else _NOT_WANTED for kind in kinds]
         counts = [self._counts_of_gradients or self._no_counts, self._counts_of_deltas or self._no_counts]
-        return (
+        self._arrays = (
             self._gradients.of, self._gradients.sizes, self._deltas.of, self._deltas.sizes,
             self._outputs.of, self._shapes, self._rules, self._thresholds,
             self._weights.of, self._weights.sizes, self._before, self._known,
             *statistics, self._gradient_norm, self._table, self._scratch,
             *(array for kind in counts for array in (kind.bins, kind.counts, kind.lengths)),
         )  # fmt: skip
+        self._described = described(self._arrays)
 
     @property
     def full(self) -> bool:
@@ -198,7 +210,7 @@ class NativeCollector:
             self._shapes = np.array([_batch_units_positions(tensor) for tensor in captured.outputs], np.int64)
         self._gradients.sizes[:] = _sizes(captured.gradients)
         self._weight_gradients.sizes[:] = self._gradients.sizes[: len(self._weight_gradients.sizes)]
-        self._arrays = self._bound()
+        self._bind()
 
     def withdraw(self) -> None:
         """Take the last step back: more of its gradient has come, and it will be collected anew."""
@@ -218,16 +230,16 @@ class NativeCollector:
         self._step, self._trusted = moment.step, captured.trusted
         self._point(captured)
         self._used_before = _start(self._counts_of_gradients), _start(self._counts_of_deltas)
-        used = native.collect(
+        used = native.collect_from(
             self._row,
             len(self._counted_steps) if moment.counts else 0,
             moment.counts,
             captured.gradient_scale,
             captured.delta_scale,
             self._known_step == self._step,
-            self._used_before,
+            *self._used_before,
             self._outputs.of if captured.inputs is captured.outputs else self._inputs.of,
-            *self._arrays,
+            self._described,
         )
         self._set_used(used)
         if moment.statistics:
@@ -240,7 +252,11 @@ class NativeCollector:
         self._gradients.set(captured.gradients, lasting)
         if self._counts_of_deltas is not None:
             self._deltas.set(captured.deltas, lasting)
-        if "activations" in self._wanted:
+        if "activations" in self._wanted and captured.readable:
+            self._outputs.set_readable(captured.outputs)
+            if captured.inputs is not captured.outputs:
+                self._inputs.set_readable(captured.inputs)
+        elif "activations" in self._wanted:
             self._outputs.set(captured.outputs, lasting)
             if captured.inputs is not captured.outputs:
                 self._inputs.set(captured.inputs, lasting)

@@ -31,6 +31,8 @@ class Taking:
         self._gradients_of = [*(layer.weight for layer in layers), *rest]
         self._collector: Collector | None = None
         self._sizes: list[int] = []
+        self._batch = 0
+        self._missing = False
         self._gradient_version = 0
         self._weight_versions: list[int] = []
         self._clips = False
@@ -53,7 +55,7 @@ class Taking:
         """
         nothing = self._nothing
         deltas = [nothing if given is None or given[0] is None else given[0] for given in found.deltas]
-        rows = next((len(delta) for delta in reversed(deltas) if delta is not nothing), 0)
+        rows = next((delta.shape[0] for delta in reversed(deltas) if delta is not nothing), 0)
         if not rows or self.moment is None:
             return
         gradients = self._gradients()
@@ -64,9 +66,10 @@ class Taking:
             found.inputs,
             rows / scale,
             trusted=True,
+            readable=found.batch > 0,
             gradient_scale=1.0 / scale,
         )
-        collector = self._fitting(captured)
+        collector = self._fitting(captured, found.batch)
         if self.collected:
             collector.withdraw()
         if [weight._version for weight in self._weights] != self._weight_versions:
@@ -103,22 +106,29 @@ class Taking:
         return NOTHING if self._collector is None or self.collected else self._collector.drain()
 
     def _gradients(self) -> list[Tensor]:
-        gradients = [parameter.grad for parameter in self._gradients_of]
+        self._missing = False
         # Written out, not called, for the usual case: this is asked at every step of somebody's loop.
+        strided = torch.strided
         return [
-            gradient if gradient is not None and gradient.layout is torch.strided else self._usable(gradient)
-            for gradient in gradients
+            gradient
+            if (gradient := parameter.grad) is not None and gradient.layout is strided
+            else self._usable(gradient)
+            for parameter in self._gradients_of
         ]
 
     def _usable(self, gradient: Tensor | None) -> Tensor:
         if gradient is None:
+            self._missing = True
             return self._nothing
         if gradient.layout is torch.strided:
             return gradient
         values: Tensor = gradient.coalesce().values()
         return values
 
-    def _fitting(self, captured: Captured) -> Collector:
+    def _fitting(self, captured: Captured, batch: int) -> Collector:
+        if self._collector is not None and batch and batch == self._batch and not self._missing:
+            return self._collector
+        self._batch = batch if not self._missing else 0
         sizes = [tensor.numel() for tensor in (*captured.deltas, *captured.outputs, *captured.gradients)]
         if self._collector is None:
             self._collector = self._choose(captured)

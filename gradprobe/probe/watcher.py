@@ -1,7 +1,8 @@
 """Measures a module in a loop that is not ours: from its output's autograd graph and its optimizer's own hooks.
 
 With `attach` the only file that registers hooks. One hook on the module sees its output; from there each layer's
-product is found in the graph, and what arrives there on the way back is δ. A callback at the end of the backward pass
+product is found in the graph, and what arrives there on the way back is δ. A plain chain of layers needs neither: once
+its graph has told what it is, it runs as one node that shows them (`chain`). A callback at the end of the backward pass
 reads the parameters' gradients before anybody clips them; the optimizer's hooks tell when a step ends. No hook returns
 anything, and none lets an error of ours out: the first one is warned of, and everything is taken away.
 """
@@ -9,6 +10,7 @@ anything, and none lets an error of ours out: the first one is warned of, and ev
 import logging
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from gradprobe.blocks import StatisticsBlock
 from gradprobe.errors import UnsupportedModule
 from gradprobe.parts.watched import WatchedInputs, WatchedNetwork
+from gradprobe.probe.chain import Chain, Forward
 from gradprobe.probe.collector import NOTHING, Measured, Moment
 from gradprobe.probe.describe import with_shapes
 from gradprobe.probe.following import Following, Pass
@@ -77,6 +80,10 @@ class Hook:
         return Hook, ()
 
 
+#: Those that watch now: two that watch one module must both see its graph.
+_watchers: Final["weakref.WeakSet[Watcher]"] = weakref.WeakSet()
+
+
 class Watcher:
     """Hooks on one module and its optimizer, until `detach`; what is measured goes to `sink`."""
 
@@ -103,7 +110,13 @@ class Watcher:
         self._rows: list[Row] = []
         self._unfit = 0
         self._drained = self._ended_at = time.perf_counter()
-        self._handles: list[Any] = [module.register_forward_hook(Hook(self._guarded(self._on_forward)))]
+        self._look = self._guarded(self._on_forward)
+        self._chain = Chain.of(module) if _alone(module) else None
+        self._follows_chain = False
+        self._handles: list[Any] = [
+            Forward(module, self._run) if self._chain is not None else module.register_forward_hook(Hook(self._look))
+        ]
+        _watchers.add(self)
         self._at_end = self._guarded(self._collect)
         if isinstance(module, DistributedDataParallel):
             # Averaging over ranks ends in a callback that is queued after ours: ours goes behind it.
@@ -145,6 +158,7 @@ class Watcher:
 
     def detach(self) -> None:
         """Take every hook away, and hand on what was measured."""
+        _watchers.discard(self)
         handles, self._handles = self._handles, []
         for handle in handles:
             handle.remove()
@@ -185,13 +199,50 @@ class Watcher:
         except RuntimeWarning:  # warnings are errors here, and this one must not end the training either
             _logger.warning("gradprobe.watch stops", exc_info=error)
 
-    def _on_forward(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        if not torch.is_grad_enabled():
-            return
+    def _run(self, *inputs: Any, **named: Any) -> Any:
+        """In the place of a chain's own forward: the whole chain as one node, or else its modules."""
+        chain, failure = self._chain, None
+        if chain is not None and self._follows_chain and self._handles and len(inputs) == 1 and not named:
+            try:
+                output = self._run_chain(chain, inputs[0])
+            except Exception as error:  # noqa: BLE001 - its modules tell whether it is ours
+                failure, output = error, None
+            if output is not None:
+                return output
+        output = type(self.module).forward(self.module, *inputs, **named)
+        if failure is not None:
+            _logger.warning("the chain's modules run one by one", exc_info=failure)
+            self.run_modules()
+        self._look(self.module, inputs, output)
+        return output
+
+    def _run_chain(self, chain: Chain, x: Any) -> Tensor | None:
+        moment = self._moment() if chain.fits(x) else None
+        if moment is None:
+            return None
+        output, found = chain.run(x, self._on_backward)
+        self._note(found, moment)
+        return output
+
+    def run_modules(self) -> None:
+        """From now on the module runs as it is, and its graph tells what is measured."""
+        self._chain = None
+
+    def _moment(self) -> Moment | None:
+        """The step that runs, if anything is wanted of it."""
         if self._scaler is not None:
             self._notice_skipped_step()
         statistics, counts = self._recording.statistics_at(self.step), self._recording.histogram_at(self.step)
-        if not (statistics or counts):
+        return Moment(self.step, statistics, counts) if statistics or counts else None
+
+    def _note(self, found: Pass, moment: Moment) -> None:
+        self._pass = found
+        if self._taking is not None and self._taking.moment is None:
+            self._taking.moment = moment
+
+    def _on_forward(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        moment = self._moment() if torch.is_grad_enabled() else None
+        if moment is None:
             return
         if self._following is None:
             self._begin(output)
@@ -200,9 +251,7 @@ class Watcher:
         self.told.take_output(output)
         found = self._following.follow(output, self._on_backward)
         if found is not None:
-            self._pass = found
-            if self._taking.moment is None:
-                self._taking.moment = Moment(self.step, statistics, counts)
+            self._note(found, moment)
 
     def _begin(self, output: Any) -> None:
         roots = tensors_in(output)
@@ -210,6 +259,8 @@ class Watcher:
             self._following = Following(self.module, roots)
             trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
             self._taking = Taking(self._following.layers, trained, self._recording)
+            seen, known = self._following.layers, self._chain.weights if self._chain is not None else []
+            self._follows_chain = [id(layer.weight) for layer in seen] == [id(weight) for weight in known]
 
     def _on_backward(self, deltas: list[Any]) -> None:
         """The last layer's δ has come, the first of a backward pass."""
@@ -289,6 +340,15 @@ class Watcher:
             self.told.classes,
             self.told.loss is not None,
         )
+
+
+def _alone(module: nn.Module) -> bool:
+    """Whether no other watcher needs this module's graph; those that would hide it are told to show it."""
+    mine = {id(parameter) for parameter in module.parameters()}
+    others = [other for other in _watchers if any(id(one) in mine for one in other.module.parameters())]
+    for other in others:
+        other.run_modules()
+    return not others
 
 
 def _at_end_of_backward(action: Callable[[], None]) -> None:

@@ -196,3 +196,34 @@ def test_distributed_training_is_watched_on_one_rank_or_on_each(tmp_path: Path) 
     with watched(whole) as (watching, optimizer):
         train(whole, optimizer, batches())
     np.testing.assert_allclose(weights, watching.gradients().matrix("norm"), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("activation", "name"),
+    [
+        (nn.GELU(approximate="tanh"), "gelu"),
+        (nn.ELU(alpha=0.4), "elu"),
+        (nn.SELU(), "selu"),
+        (nn.Softplus(beta=3.0), "softplus"),
+        (nn.Hardtanh(), "hardtanh"),
+        (nn.ReLU6(), "relu"),
+        (nn.LeakyReLU(0.3), "leaky_relu"),
+        (nn.SiLU(), "silu"),
+        (nn.LeakyReLU(0.3, inplace=True), "leaky_relu"),
+        (nn.ELU(alpha=0.4, inplace=True), "elu"),
+        (nn.SELU(inplace=True), "selu"),
+        (nn.ReLU6(inplace=True), "relu"),
+    ],
+)
+def test_an_activation_is_measured_with_its_own_arguments(activation: nn.Module, name: str) -> None:
+    torch.manual_seed(0)
+    model, data = nn.Sequential(nn.Linear(12, 8), activation, nn.LayerNorm(8), nn.Linear(8, 5)), batches(1)
+    with torch.no_grad():
+        model[0].weight.mul_(30)  # far enough for a ceiling of 6
+        expected = activation(functional.linear(data[0][0], model[0].weight, model[0].bias))
+    with watched(model) as (watching, optimizer):
+        train(model, optimizer, data)
+    assert watching.spec.network.activation_names[0] == name
+    found = watching.activations()["0"]
+    assert found["mean"][0] == pytest.approx(float(expected.double().mean()), rel=1e-6)
+    assert found["std"][0] == pytest.approx(float(expected.double().std(correction=0)), rel=1e-6)
