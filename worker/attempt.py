@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -40,7 +41,7 @@ patience = Patience(stopping)
 OF_THE_WORKER = (LeaseLost, WorkerStopping, DatabaseUnavailable)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Attempt:
     """One worker's try at one experiment."""
 
@@ -50,9 +51,9 @@ class Attempt:
     database: Database
     stacked: bool = False  # in a stack, be it of one
 
-    @property
+    @cached_property
     def spec(self) -> Spec:
-        """What was asked for."""
+        """What was asked for; raises ValidationError for what no longer is a spec."""
         return Spec.model_validate(self.record.spec)
 
     @property
@@ -78,7 +79,7 @@ class Attempt:
 
     def end(self, status: Status, values: dict[str, Any]) -> None:
         """Store how it ended, and what the rules say of it; raises LeaseLost."""
-        self.write(_finish, status, **values, **_judged(self.database, self.record))
+        self.write(_finish, status, **values, **_judged(self))
 
 
 def failure(error: Exception) -> dict[str, Any]:
@@ -99,11 +100,11 @@ def _finish(
     leases.finish(connection, lease, status, **values)
 
 
-def _judged(database: Database, record: Record) -> dict[str, Any]:
+def _judged(attempt: Attempt) -> dict[str, Any]:
     """What the rules say of what was measured; whatever fails here, the experiment ends as it would without."""
     try:
-        with database.read() as connection:
-            measured = measurements.read(Reader(connection, record.id), Spec.model_validate(record.spec))
+        with attempt.database.read() as connection:
+            measured = measurements.read(Reader(connection, attempt.record.id), attempt.spec)
         if not measured.blocks:
             return {}
         with telemetry.span("diagnose"):

@@ -1,6 +1,7 @@
 """What every part of a spec is built from."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, Final, Literal, NoReturn, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -29,8 +30,8 @@ class SpecModel(BaseModel):
             return values
         whole = {
             name: int(value)
-            for name, field in cls.model_fields.items()
-            if _is_whole(field.annotation) and isinstance(value := values.get(name), float) and value.is_integer()
+            for name in _whole_fields(cls)
+            if isinstance(value := values.get(name), float) and value.is_integer()
         }
         return {**values, **whole} if whole else values
 
@@ -41,6 +42,11 @@ def _whole(value: Any) -> Any:
 
 #: Of an integer inside of a list, which `SpecModel` does not look into.
 Whole = BeforeValidator(_whole)
+
+
+@cache  # a spec has twenty parts, and specs are read everywhere
+def _whole_fields(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(name for name, field in model.model_fields.items() if _is_whole(field.annotation))
 
 
 def _is_whole(annotation: Any) -> bool:

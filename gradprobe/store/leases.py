@@ -72,9 +72,11 @@ def claim(connection: Connection, identifier: str, owner: str, seconds: float) -
     ).one_or_none()
     if claimed is None:
         return None
+    lease = Lease(identifier, claimed.attempt, seconds)
     if claimed.iteration == 0:
         checkpoints.forget(connection, [identifier])
-    lease = Lease(identifier, claimed.attempt, seconds)
+        series.remove(connection, identifier)
+        return get(connection, identifier), lease
     try:
         series.cut(connection, identifier, claimed.iteration)
     except CorruptBlock:

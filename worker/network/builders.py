@@ -27,10 +27,20 @@ _PLAIN: dict[str, Callable[[], nn.Module]] = {
 
 def build(network: Network, generator: Generator) -> Classifier:
     """The network with its initial weights, on the CPU: the same for the same generator on every device."""
-    weights = [_weight_layer(layer) for layer in network.layers]
-    for weight in weights:
+    module = skeleton(network)
+    begin(module, network, generator)
+    return module
+
+
+def begin(module: Classifier, network: Network, generator: Generator) -> None:
+    """Give a network its initial weights."""
+    for weight in module.layers:
         initialize(weight, network.initialization, generator)
-    *convolutions_or_dense, output = weights
+
+
+def skeleton(network: Network) -> Classifier:
+    """The network with whatever its weights' memory holds, to be given its weights by `begin`."""
+    *convolutions_or_dense, output = [_weight_layer(layer) for layer in network.layers]
     hidden = [_hidden(layer, network) for layer in convolutions_or_dense]
     assert isinstance(output, nn.Linear), "the last layer is dense"  # noqa: S101 - a fact of `Network.layers`
     return Classifier(hidden, _parts(hidden, network), output)

@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -12,11 +13,12 @@ import safetensors.numpy
 import torch
 from torch import Tensor
 
-from gradprobe.spec import SGD, Spec
+from gradprobe.spec import SGD, Network, Spec
 from worker import batches
 from worker.batches import Order
 from worker.checkpoint import FORMAT, Checkpoint, CheckpointUnusable, Position
 from worker.network import builders
+from worker.network.layers import Classifier
 from worker.stack.layout import Layout
 from worker.stack.network import StackedNetwork
 
@@ -54,10 +56,17 @@ def slot_count(spec: Spec) -> int:
     return 1 if optimizer.name == "rmsprop" else 2
 
 
+@lru_cache(maxsize=2)
+def _skeleton(network: Network) -> Classifier:
+    """Modules to draw initial weights in, as a run by itself does; making them takes longer than drawing."""
+    return builders.skeleton(network)
+
+
 def fresh(identifier: str, spec: Spec, size: int) -> Lane:
     """A member before its first step, on a training set of so many images; from its seed as if it trained alone."""
     layout, network = Layout(spec.network), StackedNetwork(spec.network)
-    module = builders.build(spec.network, batches.initialization_generator(spec.training.seed))
+    module = _skeleton(spec.network)
+    builders.begin(module, spec.network, batches.initialization_generator(spec.training.seed))
     return Lane(
         identifier,
         spec,
