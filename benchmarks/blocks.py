@@ -5,7 +5,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import func, select
 
 from benchmarks import bulk
 from benchmarks.results import Figure, Goal, Result, Row, Table, perform
@@ -22,12 +23,18 @@ from benchmarks.timing import Timed, Times, clocks, once
 from benchmarks.training import new_lease
 from gradprobe import statistics
 from gradprobe.blocks import StatisticsBlock
+from gradprobe.identifiers import new_sweep_id
 from gradprobe.probe import Measured
 from gradprobe.settings import Settings
+from gradprobe.spec import Spec
 from gradprobe.statistics import Tensor
-from gradprobe.store import retention, sweeps
+from gradprobe.store import experiments, retention, sweeps
 from gradprobe.store.database import Database
+from gradprobe.store.experiments import Member
 from gradprobe.store.listing import Filters, Position, Sort
+from gradprobe.store.sweeps import Group
+from gradprobe.store.tables import experiments as table
+from gradprobe.store.tables import name_parts
 from service.pagination import encode_cursor
 from worker.flush import Flusher
 from worker.loop import Chunk
@@ -45,6 +52,7 @@ _PAGE = 20  # in a list, however few there are to list from
 _PURGES = 4
 _LARGE_PURGE = 2000
 _WARM_ROUNDS = 5
+_MEMBERS, _SWEEPS = 1000, 10
 
 Request = tuple[str, Mapping[str, Any]]
 Ask = Callable[[random.Random, Sequence[str]], Request]
@@ -54,7 +62,7 @@ Ask = Callable[[random.Random, Sequence[str]], Request]
 class Store:
     """One filled database, asked over HTTP and by the store's own functions."""
 
-    blocks: int
+    size: int  # blocks, or experiments where there are no blocks
     identifiers: list[str]
     database: Database
     client: httpx.Client
@@ -62,6 +70,7 @@ class Store:
     chance: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311 - the same every time
     flushed: int = 0  # iterations
     purged: int = 0  # days
+    sweep: str = ""  # the last one
 
     def ask(self, ask: Ask) -> Timed:
         """One request, drawn anew."""
@@ -78,6 +87,37 @@ class Store:
         self.flusher.write(chunk.iteration)
         self.flushed = chunk.iteration
         return Timed.between(began, clocks(), 1)
+
+    def create(self) -> Timed:
+        """What `POST /experiments` stores."""
+        name = f"{self.chance.choice(bulk.ACTIVATIONS)} depth {self.chance.randint(2, 100)} run {self._letters()}"
+        spec = Spec(name=name)
+        began = clocks()
+        with self.database.write() as connection:
+            experiments.create(connection, spec, 1)
+        return Timed.between(began, clocks(), 1)
+
+    def create_sweep(self) -> Timed:
+        """What `POST /sweeps` stores, with names of sixty characters whose first forty are the same."""
+        group = Group(new_sweep_id(), "sweep", {}, {})
+        common = f"initialization and learning rate, {self._letters()}: "
+        members = [Member(Spec(name=f"{common}rate=0.{seed % 97:02}, seed={seed}"), {}) for seed in range(_MEMBERS)]
+        began = clocks()
+        with self.database.write() as connection:
+            sweeps.create(connection, group)
+            experiments.create_members(connection, group.id, members, 1)
+        self.sweep = group.id
+        return Timed.between(began, clocks(), 1)
+
+    def delete_sweep(self) -> Timed:
+        """What `DELETE /sweeps/…` does to the last one."""
+        began = clocks()
+        with self.database.write() as connection:
+            sweeps.remove(connection, self.sweep, "sweep")
+        return Timed.between(began, clocks(), 1)
+
+    def _letters(self) -> str:
+        return "".join(self.chance.choices("0123456789abcdefghjkmnpqrstvwxyz", k=6))
 
     def purge(self, days: int = 1) -> Timed:
         """What `gradprobe purge` does once it has started: delete those that ended on the oldest days there are."""
@@ -107,17 +147,20 @@ class Effort:
     many: int = MANY
     rounds: int = 400
     large_purge: int = _LARGE_PURGE
+    lists_alone: bool = False
 
 
 QUICK = Effort(bulk.BLOCKS_EACH * 100, bulk.BLOCKS_EACH * 400, 5, 100)
 
 
-def run(quick: bool, blocks: int | None = None, databases: Sequence[str] = tuple(DATABASES)) -> Result:
+def run(
+    quick: bool, blocks: int | None = None, databases: Sequence[str] = tuple(DATABASES), *, lists_alone: bool = False
+) -> Result:
     """Both sizes side by side, one database after the other."""
     effort = QUICK if quick else Effort()
-    effort = Effort(effort.few, blocks or effort.many, effort.rounds, effort.large_purge)
+    effort = replace(effort, many=blocks or effort.many, lists_alone=lists_alone)
     found = [table for kind in databases for table in measure(kind, effort)]
-    return Result("blocks", found)
+    return Result("blocks.lists" if lists_alone else "blocks", found)
 
 
 def measure(kind: str, effort: Effort) -> list[Table]:
@@ -130,15 +173,20 @@ def measure(kind: str, effort: Effort) -> list[Table]:
         stores, sizes = [], []
         for blocks in (effort.few, effort.many):
             settings = stack.enter_context(_settings(directory / str(blocks), kind))
-            store, row = _filled(stack, settings, blocks, progress)
+            store, row = _filled(stack, settings, blocks, effort.lists_alone, progress)
             stores.append(store)
             sizes.append(row)
         few, many = stores
-        rows = _rows(few, many, effort.rounds, progress)
         name = DATABASES[kind]
+        if effort.lists_alone:
+            kept = _names_row(many)
+            rows = _list_rows(few, many, effort.rounds, progress)
+            title = f"{name}, milliseconds with {few.size:,} experiments and with {many.size:,}"
+            return [Table(title, rows), Table(f"{name}, what is kept of names", [kept])]
+        rows = _rows(few, many, effort.rounds, progress)
         purge = _large_purge(many, effort.large_purge)
         return [
-            Table(f"{name}, milliseconds with {few.blocks:,} blocks and with {many.blocks:,}", rows),
+            Table(f"{name}, milliseconds with {few.size:,} blocks and with {many.size:,}", rows),
             Table(f"{name}, what is stored", sizes),
             Table(f"{name}, a large purge", [purge]),
         ]
@@ -155,20 +203,25 @@ def _settings(directory: Path, kind: str) -> Iterator[Settings]:
         yield Settings(data_directory=directory / "client", database_url=url)
 
 
-def _filled(stack: ExitStack, settings: Settings, blocks: int, progress: Progress) -> tuple[Store, Row]:
+def _filled(
+    stack: ExitStack, settings: Settings, blocks: int, lists_alone: bool, progress: Progress
+) -> tuple[Store, Row]:
     task = progress.add_task(f"{DATABASES[settings.database.get_backend_name()]}: blocks stored", total=blocks)
-    experiments = blocks // bulk.BLOCKS_EACH
+    number = blocks // bulk.BLOCKS_EACH
     identifiers: list[str] = []
-    seconds = once(lambda: identifiers.extend(bulk.fill(settings, experiments, partial(progress.advance, task))))
+    advance = partial(progress.advance, task)
+    fill = partial(bulk.fill, settings, number, advance, blocks_too=not lists_alone)
+    seconds = once(lambda: identifiers.extend(fill()))
     database = Database(settings.database)
     stack.callback(database.close)
     with database.read() as connection:
         size = bulk.bytes_on_disk(connection)
-        inside = bulk.average_bytes(connection, identifiers[0])
+        inside = 0.0 if lists_alone else bulk.average_bytes(connection, identifiers[0])
     # What it keeps of ended experiments is off: of few experiments it would soon hold all.
     client = stack.enter_context(gradprobe_server(settings, 0))
-    store = Store(blocks, identifiers, database, client, Flusher(database, new_lease(database, bulk.SPEC)))
-    figures = {"experiments": experiments, "MB on disk": size / 1e6, "bytes a block on disk": size / blocks}
+    flusher = Flusher(database, new_lease(database, bulk.SPEC))
+    store = Store(number if lists_alone else blocks, identifiers, database, client, flusher)
+    figures = {"experiments": number, "MB on disk": size / 1e6, "bytes a block on disk": size / blocks}
     return store, Row(f"{blocks:,} blocks", {**figures, "bytes in a block": inside, "s to fill": seconds})
 
 
@@ -181,6 +234,25 @@ def _rows(few: Store, many: Store, rounds: int, progress: Progress) -> list[Row]
     found |= _in_turns({purge: Store.purge}, few, many, min(rounds, _PURGES), progress, warm=0)
     goals = {**dict.fromkeys(reads, READ_GOALS), **dict.fromkeys(counting, ())}
     return [_row(name, few, many, times, goals.get(name, WRITE_GOALS)) for name, times in found.items()]
+
+
+def _list_rows(few: Store, many: Store, rounds: int, progress: Progress) -> list[Row]:
+    """Lists alone, and what is written into them."""
+    lists = {name: partial(Store.ask, ask=ask) for name, ask in _asks().items() if name.startswith("list: ")}
+    found = _in_turns(lists, few, many, rounds, progress)
+    found |= _in_turns({"write: one experiment": Store.create}, few, many, rounds, progress)
+    sweep = {f"write: a sweep of {_MEMBERS:,}": Store.create_sweep, "delete: the same": Store.delete_sweep}
+    found |= _in_turns(sweep, few, many, min(rounds, _SWEEPS), progress, warm=1)
+    return [_row(name, few, many, times, READ_GOALS if name in lists else ()) for name, times in found.items()]
+
+
+def _names_row(store: Store) -> Row:
+    with store.database.read() as connection:
+        number = connection.execute(select(func.count()).select_from(name_parts)).scalar_one()
+        experiments = connection.execute(select(func.count()).select_from(table)).scalar_one()
+        size = bulk.table_bytes(connection, name_parts.name)
+    each: dict[str, Figure] = {"parts": number / experiments, "bytes": size / experiments if size else None}
+    return Row(f"an experiment of {experiments:,}", each)
 
 
 def _in_turns(
@@ -208,11 +280,11 @@ def _in_turns(
 def _row(name: str, few: Store, many: Store, times: tuple[Times, Times], goals: Sequence[Goal]) -> Row:
     highs = [float(np.percentile([timed.wall for timed in one.rounds], 99)) for one in times]
     figures: dict[str, Figure] = {
-        f"median, {few.blocks:,}": times[0].wall * 1e3,
-        f"median, {many.blocks:,}": times[1].wall * 1e3,
+        f"median, {few.size:,}": times[0].wall * 1e3,
+        f"median, {many.size:,}": times[1].wall * 1e3,
         RATIO: times[1].over(times[0]),
-        f"p99, {few.blocks:,}": highs[0] * 1e3,
-        f"p99, {many.blocks:,}": highs[1] * 1e3,
+        f"p99, {few.size:,}": highs[0] * 1e3,
+        f"p99, {many.size:,}": highs[1] * 1e3,
         HIGH_RATIO: highs[1] / highs[0],
     }
     return Row(name, figures, goals)
@@ -228,7 +300,7 @@ def _large_purge(store: Store, experiments: int) -> Row:
     }
     if not store.database.is_sqlite:
         figures["s to vacuum"] = once(lambda: bulk.settle(store.database.url))
-    return Row(f"{experiments:,} experiments, {blocks:,} of {store.blocks:,} blocks", figures)
+    return Row(f"{experiments:,} experiments, {blocks:,} of {store.size:,} blocks", figures)
 
 
 def _asks() -> dict[str, Ask]:
@@ -256,8 +328,11 @@ def _asks() -> dict[str, Ask]:
         place = Position(chance.choice(identifiers), 0.3 + 0.7 * chance.random())
         return "/experiments", {"limit": _PAGE, "sort": sort, "cursor": encode_cursor(place, Filters(), sort)}
 
-    def named(chance: random.Random, identifiers: Sequence[str]) -> Request:
-        return "/experiments", {"limit": _PAGE, "name": chance.choice(identifiers)[-6:]}
+    def named(**query: Any) -> Ask:
+        return lambda chance, identifiers: (
+            "/experiments",
+            {"limit": _PAGE, "name": chance.choice(identifiers)[-6:], **query},
+        )
 
     def course(_count: int) -> int:
         return bulk.COURSES
@@ -281,7 +356,10 @@ def _asks() -> dict[str, Ask]:
         "list: tag, of 50": tagged("group", group, "group"),
         "list: tag and status": tagged("course", course, "dl", status="succeeded"),
         "list: name, a quarter has it": listing(name=bulk.ACTIVATIONS[0].upper()),
-        "list: name, one has it": named,
+        "list: name, every one has it": listing(name="depth"),
+        "list: name, one has it": named(),
+        "list: name, one has it, by accuracy": named(sort="-accuracy"),
+        "list: name, none has it": listing(name="no such name"),
         "list: sorted by name": listing(sort="name"),
         "list: sorted by accuracy, deep in": by_accuracy,
     }
@@ -304,10 +382,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=sys.modules[__name__].__doc__)
     parser.add_argument("--blocks", type=int, help=f"so many instead of {MANY:,}, held against {FEW:,}")
     parser.add_argument("--database", choices=[*DATABASES, "both"], default="both")
+    parser.add_argument("--lists", action="store_true", help="experiments without blocks, and lists alone")
     parser.add_argument("--quick", action="store_true", help="small and few: shows that it runs, measures nothing")
     given = parser.parse_args(arguments)
     databases = list(DATABASES) if given.database == "both" else [given.database]
-    perform(partial(run, blocks=given.blocks, databases=databases), given.quick)
+    perform(partial(run, blocks=given.blocks, databases=databases, lists_alone=given.lists), given.quick)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from gradprobe.levels import WIDTHS, LevelBlock
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.statistics import HISTOGRAM_TENSORS, Tensor
-from gradprobe.store import experiments, series
-from gradprobe.store.listing import folded
+from gradprobe.store import experiments, names, series
 from gradprobe.store.migrate import upgrade
 from gradprobe.store.tables import blocks, tags
 from gradprobe.store.tables import experiments as table
@@ -50,8 +49,8 @@ Advance = Callable[[int], None]
 Item = TypeVar("Item")
 
 
-def fill(settings: Settings, count: int, advance: Advance) -> list[str]:
-    """Store so many experiments of `BLOCKS_EACH` blocks, the oldest first, and return their ids in that order.
+def fill(settings: Settings, count: int, advance: Advance, *, blocks_too: bool = True) -> list[str]:
+    """Store so many experiments of `BLOCKS_EACH` blocks, or of none, the oldest first; their ids in that order.
 
     `advance` is told of the blocks as they come.
     """
@@ -63,7 +62,7 @@ def fill(settings: Settings, count: int, advance: Advance) -> list[str]:
         _store_experiments(connection, pattern, identifiers)
         connection.commit()
         _analyze(connection)  # otherwise PostgreSQL reads the whole table for every few experiments
-        for position, together in enumerate(_parts(identifiers, _WORKERS)):
+        for position, together in enumerate(_parts(identifiers if blocks_too else [], _WORKERS)):
             _copy(connection, pattern, together)
             advance(len(together) * BLOCKS_EACH)
             if position % 100 == 99:
@@ -161,6 +160,7 @@ def _store_experiments(connection: Connection, pattern: str, identifiers: list[s
         rows = [_experiment(row, one, number, len(identifiers), chance) for number, one in some]
         connection.execute(insert(table), rows)
         connection.execute(insert(tags), [tag for number, one in some for tag in _tags(one, number)])
+    names.write(connection, identifiers)
 
 
 def _experiment(
@@ -177,8 +177,7 @@ def _experiment(
         **pattern,
         "id": identifier,
         "status": status,
-        "name": name,
-        "folded_name": folded(name),
+        **names.columns(name),
         "verdict": chance.choice(VERDICTS) if status == "succeeded" else None,
         "result": json.dumps(result) if status == "succeeded" else None,
         "iteration": pattern["iterations"],
@@ -213,6 +212,17 @@ def bytes_on_disk(connection: Connection) -> int:
         return int(connection.execute(select(func.pg_database_size(func.current_database()))).scalar_one())
     pages, size = (connection.execute(text(f"PRAGMA page_{what}")).scalar_one() for what in ("count", "size"))
     return int(pages) * int(size)
+
+
+def table_bytes(connection: Connection, name: str) -> int | None:
+    """What a table takes with its index; None where SQLite was built without the means to tell."""
+    if connection.dialect.name == "postgresql":
+        return int(connection.execute(select(func.pg_total_relation_size(name))).scalar_one())
+    if not connection.execute(text("SELECT count(*) FROM pragma_module_list WHERE name = 'dbstat'")).scalar_one():
+        return None
+    return int(
+        connection.execute(text("SELECT sum(pgsize) FROM dbstat WHERE name = :name"), {"name": name}).scalar_one()
+    )
 
 
 def average_bytes(connection: Connection, identifier: str) -> float:

@@ -19,9 +19,9 @@ from benchmarks.timing import clocks
 from gradprobe.identifiers import new_experiment_id
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
-from gradprobe.store import experiments
+from gradprobe.store import experiments, names
 from gradprobe.store.database import Database
-from gradprobe.store.listing import NEWEST, SORTS, Filters, Position, Sort, folded
+from gradprobe.store.listing import NEWEST, SORTS, Filters, Position, Sort
 from gradprobe.store.migrate import upgrade
 from gradprobe.store.tables import experiments as table
 from gradprobe.store.tables import tags
@@ -71,6 +71,8 @@ def fill(settings: Settings, count: int) -> list[str]:
             connection.execute(insert(table), [_experiment(pattern, one, chance) for one in more])
             connection.execute(insert(tags), [tag for one in more for tag in _tags(one, chance)])
         identifiers += more
+    with database.write() as connection:
+        names.write(connection, identifiers)
     database.close()
     settle(settings.database)
     return sorted(identifiers)
@@ -87,8 +89,7 @@ def _experiment(pattern: Mapping[str, Any], identifier: str, chance: random.Rand
         **ended,
         "id": identifier,
         "status": status,
-        "name": name,
-        "folded_name": folded(name),
+        **names.columns(name),
         "verdict": verdict,
         "result": _result(chance) if status == "succeeded" else None,
     }

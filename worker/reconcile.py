@@ -9,13 +9,17 @@ by the claim. A queue that still holds messages is left alone, so that a long qu
 import logging
 import threading
 from pathlib import Path
+from typing import Final
 
 from gradprobe.errors import DatabaseUnavailable, SchemaOutOfDate
 from gradprobe.queue import QUEUES, Doorbell
 from gradprobe.settings import Settings
-from gradprobe.store import experiments, leases
+from gradprobe.store import experiments, leases, names
 from gradprobe.store.database import Database
 from gradprobe.trial import stages
+
+#: A round: that many take a tenth of a second.
+_NAMES: Final = 1000
 
 _logger = logging.getLogger(__name__)
 
@@ -60,6 +64,8 @@ class Reconciler:
         with self._database.write() as connection:
             for identifier, status in leases.recover(connection).items():
                 _logger.warning("%s lost its worker and is %s", identifier, status, extra={"experiment_id": identifier})
+        with self._database.write() as connection:
+            names.mend(connection, _NAMES)
         with self._database.write() as connection:
             for identifier in stages.advance(connection, self._settings):
                 _logger.info("%s: no single remedy is enough, combinations are tried", identifier)

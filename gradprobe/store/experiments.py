@@ -24,9 +24,9 @@ from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.stacking import stack_key
 from gradprobe.state import ACTIVE, Status, may_become
-from gradprobe.store import checkpoints, listing, tallies
+from gradprobe.store import checkpoints, listing, names, tallies
 from gradprobe.store.documents import parsed
-from gradprobe.store.listing import NEWEST, Filters, Position, Sort, folded
+from gradprobe.store.listing import NEWEST, Filters, Position, Sort
 from gradprobe.store.tables import blocks, experiments, now, one_of, sweeps, tags
 from gradprobe.subject import AnySpec
 
@@ -137,6 +137,7 @@ def create(
     identifier = identifier or new_experiment_id()
     values = _columns(spec, maximum_attempts) | {"id": identifier, "request_id": request_id, "owner": owner}
     connection.execute(insert(experiments).values(values | {"created_at": now()}))
+    names.write(connection, [identifier])
     write_tags(connection, identifier, spec.tags)
     return get(connection, identifier)
 
@@ -169,6 +170,7 @@ def create_members(
         for identifier, member in zip(identifiers, members, strict=True)
     ]
     connection.execute(insert(experiments), rows)
+    names.write(connection, identifiers)
     tagged = [
         {"experiment_id": identifier, "key": key, "value": value}
         for identifier, member in zip(identifiers, members, strict=True)
@@ -185,8 +187,7 @@ def described(spec: AnySpec) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "row_version": 1,
-        "name": spec.name,
-        "folded_name": folded(spec.name),
+        **names.columns(spec.name),
         "spec": spec.model_dump_json(),
         "layers": json.dumps(layers),
     }
@@ -265,10 +266,13 @@ def read_all(connection: Connection, identifiers: Sequence[str]) -> list[Record]
 def change(connection: Connection, identifier: str, changes: Mapping[str, Any]) -> Record:
     """Set any of name, notes, tags; raises ExperimentNotFound."""
     get(connection, identifier)
-    columns = {name: value for name, value in changes.items() if name in ("name", "notes")}
-    if "name" in columns:
-        columns["folded_name"] = folded(columns["name"])
+    columns = {name: value for name, value in changes.items() if name == "notes"}
+    if "name" in changes:
+        names.forget(connection, experiments.c.id == identifier)
+        columns |= names.columns(changes["name"])
     connection.execute(_touch(identifier).values(columns))
+    if "name" in changes:
+        names.write(connection, [identifier])
     if "tags" in changes:
         connection.execute(delete(tags).where(tags.c.experiment_id == identifier))
         write_tags(connection, identifier, changes["tags"])

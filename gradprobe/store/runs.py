@@ -16,7 +16,7 @@ from gradprobe.errors import NotARun, RunEnded, StepsMissing
 from gradprobe.state import Status
 from gradprobe.statistics import Tensor
 from gradprobe.store import experiments as rows
-from gradprobe.store import tallies
+from gradprobe.store import names, tallies
 from gradprobe.store.experiments import Record
 from gradprobe.store.leases import RUN_LOST
 from gradprobe.store.tables import experiments, now
@@ -41,6 +41,7 @@ def create(
         "lease_until": now() + seconds,
     }
     connection.execute(insert(experiments).values(values))
+    names.write(connection, [identifier])
     rows.write_tags(connection, identifier, spec.tags)
     return rows.get(connection, identifier)
 

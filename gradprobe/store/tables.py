@@ -1,7 +1,7 @@
 """The tables. Times are seconds since 1970 in UTC, taken from the database's own clock."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     ARRAY,
@@ -64,6 +64,8 @@ experiments = Table(
     Column("request_id", Text),
     #: The name as it is searched, whatever the letters' case.
     Column("folded_name", Text),
+    #: The name whose parts are in `name_parts`: the same, but where a service of an older release has written it.
+    Column("searched_name", Text),
     # Null: of somebody on a server that asked for no key.
     Column("owner", String(64)),
     # The group it belongs to, its place in it as JSON, and what its diagnosis came to.
@@ -90,6 +92,11 @@ experiments = Table(
     #: What is old enough to be deleted, the oldest first.
     Index(None, "finished_at", "id", "status"),
 )
+
+
+#: What `searched_name` is behind; nearly always nothing, and so is the index.
+unsearched = experiments.c.folded_name.is_distinct_from(experiments.c.searched_name)
+Index("ix_experiments_unsearched", experiments.c.id, sqlite_where=unsearched, postgresql_where=unsearched)
 
 
 class test_accuracy(FunctionElement[float]):  # noqa: N801 - reads as a function of SQL
@@ -180,6 +187,19 @@ tags = Table(
     Column("key", String(64), primary_key=True),
     Column("value", Text, nullable=False),
     Index(None, "key", "value", "experiment_id"),
+)
+
+#: Characters of a name that are kept together, at most.
+NAME_PART: Final = 16
+
+#: Names as they are looked up: see `names.py`. Compared by the characters' numbers, whatever the server's language. No
+#: foreign key: to look up by experiment what is to go with it would be a second index, as large as all of it.
+name_parts = Table(
+    "name_parts",
+    metadata,
+    Column("part", String(NAME_PART).with_variant(String(NAME_PART, collation="C"), "postgresql"), primary_key=True),
+    Column("experiment_id", String(30), primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 #: One row a run of steps. `level` 0 is as measured; coarser levels are for reading at a distance.

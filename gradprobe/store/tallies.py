@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gradprobe.state import Status
-from gradprobe.store.tables import experiments, tallies
+from gradprobe.store import names
+from gradprobe.store.tables import experiments, one_of, tallies
 
 ATTEMPTS: Final = "attempts"
 EXPIRED_LEASES: Final = "expired_leases"
@@ -26,7 +27,8 @@ def add(connection: Connection, amounts: Counter[str]) -> None:
 
 def delete_experiments(connection: Connection, *conditions: ColumnElement[bool]) -> int:
     """Delete what they all hold of, with all it measured, and count it; how many there were."""
-    gone = delete(experiments).where(*conditions).returning(experiments.c.status, experiments.c.attempt)
+    these = one_of(connection, experiments.c.id, names.forget(connection, *conditions))
+    gone = delete(experiments).where(these).returning(experiments.c.status, experiments.c.attempt)
     rows = connection.execute(gone).all()
     amounts: Counter[str] = Counter()
     for status, attempt in rows:

@@ -1,5 +1,6 @@
 """That many blocks are real ones, and that few and many are asked the same; never how fast it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ TINY = blocks.Effort(few=100 * bulk.BLOCKS_EACH, many=200 * bulk.BLOCKS_EACH, ro
 @pytest.mark.parametrize("database_kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
 def test_few_and_many_are_asked_the_same_and_what_many_cost_more_is_judged(database_kind: str) -> None:
     measured, stored, purged = blocks.measure(database_kind, TINY)
-    assert len(measured.rows) == 21
+    assert len(measured.rows) == 24
     for row in measured.rows:
         assert all(isinstance(figure, float) and figure > 0 for figure in row.figures.values())
         assert (row.met is None) is row.subject.startswith("figures")  # it has no goal
@@ -28,6 +29,15 @@ def test_few_and_many_are_asked_the_same_and_what_many_cost_more_is_judged(datab
     assert blocks.READ_GOALS[0] == Goal("ratio", "≤", 1.5)
     assert [row.figures["experiments"] for row in stored.rows] == [100, 200]
     assert purged.rows[0].subject == "20 experiments, 1,000 of 10,000 blocks"
+
+
+def test_lists_alone_are_asked_of_experiments_without_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_MEMBERS", 20)
+    measured, names = blocks.measure("sqlite", replace(TINY, lists_alone=True))
+    assert measured.title.endswith("100 experiments and with 200")
+    assert [row.subject.partition(":")[0] for row in measured.rows] == ["list"] * 16 + ["write"] * 2 + ["delete"]
+    assert all(row.goals == blocks.READ_GOALS for row in measured.rows[:16])
+    assert names.rows[0].figures["parts"] == pytest.approx(12.5, abs=1.0)
 
 
 @POSTGRESQL_AT_LENGTH

@@ -9,7 +9,7 @@ import pytest
 from gradprobe.queue import Doorbell, celery_app
 from gradprobe.settings import Settings
 from gradprobe.state import Status
-from gradprobe.store import experiments
+from gradprobe.store import experiments, names
 from gradprobe.store.tables import now
 from tests.integration.store.transactions import Store
 from tests.processes import eventually
@@ -67,6 +67,14 @@ def test_what_waits_without_a_message_is_rung_for_once(
     assert messages(settings, "any") == [[plain]]
     assert messages(settings, "cpu") == [[on_cpu]]
     assert abs(store.column(plain, "message_sent_at") - store.clock()) < 5
+
+
+def test_names_that_a_service_of_an_older_release_wrote_are_taken_in(store: Store, reconciler: Reconciler) -> None:
+    identifier = store.create().id
+    store.set(identifier, name="Old", folded_name="old")
+    reconciler.once()
+    assert store.column(identifier, "searched_name") == "old"
+    assert store.write(names.mend, 1) == 0
 
 
 def test_the_most_urgent_is_rung_for_first(store: Store, reconciler: Reconciler) -> None:
