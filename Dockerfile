@@ -31,7 +31,7 @@ COPY pyproject.toml ./
 RUN mkdir gradprobe && touch gradprobe/__init__.py README.md LICENSE
 
 FROM builder AS service-builder
-RUN pip install '.[service,export,telemetry]'
+RUN pip install '.[service,export,objects,telemetry]'
 COPY . /source
 RUN pip install --no-deps --force-reinstall /source
 

@@ -66,7 +66,7 @@ faults: $(VENV)/.test data ## Each fault by itself, on both databases: kill, pau
 	@$(BIN)/python -m pytest -m faults $(ARGUMENTS)
 
 thorough: $(VENV)/.test $(VENV)/.browser $(VENV)/.proxy data ## What the tests of `make test` show once, at length or in other variants (seven minutes)
-	@$(BIN)/python -m pytest -m "thorough or large" $(ARGUMENTS)
+	@$(BIN)/python -m pytest -m "(thorough or large) and not integrations" $(ARGUMENTS)
 
 # The same seed gives the same faults in the same order, not at the same instant.
 chaos: $(VENV)/.test data ## 200 experiments under 104 random faults on each database, then the audit (half an hour)
@@ -95,12 +95,12 @@ bench-faults: $(VENV)/.embedded data ## Judge 245 labelled and 500 random experi
 bench-scale: $(VENV)/.embedded compiled data ## Stacks, sweeps and worker processes against plain loops and scripts (a quarter of an hour)
 	@$(BIN)/python -m benchmarks.scale $(ARGUMENTS)
 
-# Like the peers of the benchmarks, trainers and models bring many packages along.
-integrations: ## Lightning, Hugging Face's trainer, models of torchvision, timm and Transformers, MLflow, wandb (five minutes)
+# Like the peers of the benchmarks, trainers and models bring many packages along; Swift is four servers to start.
+integrations: ## Lightning, Hugging Face's trainer, models of torchvision, timm and Transformers, MLflow, wandb, Swift (seven minutes)
 	@$(MAKE) --no-print-directory VENV=.venv-integrations integrations-run
 
 integrations-run: $(VENV)/.integrations
-	@$(BIN)/python -m pytest tests/integrations $(ARGUMENTS)
+	@$(BIN)/python -m pytest -m integrations tests/integrations tests/integration/objects $(ARGUMENTS)
 
 screenshots: $(VENV)/.test $(VENV)/.browser data ## Take the documents' pictures of the dashboard
 	@$(BIN)/python -m tests.acceptance.screenshots docs/screenshots
@@ -167,8 +167,8 @@ $(VENV)/.proxy: $(VENV)/.test
 	@touch $@
 
 $(VENV)/.integrations: $(VENV)/.test
-	@echo "== Lightning, Transformers, timm, torchvision, MLflow, wandb"
-	@$(PIP) -e ".[lightning,transformers,models,mlflow,wandb]" -c constraints.txt
+	@echo "== Lightning, Transformers, timm, torchvision, MLflow, wandb, OpenStack Swift"
+	@$(PIP) -e ".[lightning,transformers,models,mlflow,wandb,swift]" -c constraints.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.embedded

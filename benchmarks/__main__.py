@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import blocks, estimates, kernels, listing, load, loop, overhead, read, store, watch
+from benchmarks import archive, blocks, estimates, kernels, listing, load, loop, overhead, read, store, watch
 from benchmarks.results import perform
 
 BENCHMARKS = {
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "estimates": estimates.run,
     "listing": listing.run,
     "blocks": blocks.run,
+    "archive": archive.run,
     "load": load.run,
 }
 

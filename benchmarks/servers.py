@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -29,6 +29,13 @@ def gradprobe_server(settings: Settings, cache_mebibytes: int | None) -> Iterato
         "GRADPROBE_DATA_DIRECTORY": str(settings.data_directory),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
     }
+    if settings.object_store_access_key is not None and settings.object_store_secret_key is not None:
+        environment |= {
+            "GRADPROBE_OBJECT_STORE": settings.object_store,
+            "GRADPROBE_OBJECT_STORE_ENDPOINT": settings.object_store_endpoint,
+            "GRADPROBE_OBJECT_STORE_ACCESS_KEY": settings.object_store_access_key.get_secret_value(),
+            "GRADPROBE_OBJECT_STORE_SECRET_KEY": settings.object_store_secret_key.get_secret_value(),
+        }
     if cache_mebibytes is not None:
         environment["GRADPROBE_CACHE_MEBIBYTES"] = str(cache_mebibytes)
     module = [
@@ -78,6 +85,38 @@ def postgresql(directory: Path) -> Iterator[str]:
         yield str(server.get_uri())
     finally:
         server.cleanup()
+
+
+@contextmanager
+def object_store(directory: Path) -> Iterator[tuple[dict[str, str], Path]]:
+    """Yields the settings of a bucket on a small S3 server that keeps its files here, and that server's log."""
+    require("nanio")
+    bucket, keys = "measurements", {"NANIO_ACCESS_KEY": "benchmark", "NANIO_SECRET_KEY": "benchmark"}
+    (directory / bucket).mkdir(parents=True)
+    port, log = _free_port(), directory.with_suffix(".log")
+    command = [sys.executable, "-m", "nanio", "serve", "--data-dir", str(directory), "--host", "127.0.0.1"]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(  # noqa: S603 - a command of this file
+            [*command, "--port", str(port)], env=os.environ | keys, stdout=output, stderr=output, start_new_session=True
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.05)
+            yield (
+                {
+                    "object_store": f"s3://{bucket}",
+                    "object_store_endpoint": f"http://127.0.0.1:{port}",
+                    "object_store_access_key": keys["NANIO_ACCESS_KEY"],
+                    "object_store_secret_key": keys["NANIO_SECRET_KEY"],
+                },
+                log,
+            )
+        finally:
+            _end(process)
 
 
 @contextmanager

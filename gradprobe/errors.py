@@ -193,6 +193,18 @@ class DatabaseUnavailable(GradprobeError):
     code = "DATABASE_UNAVAILABLE"
 
 
+class ObjectStoreUnavailable(GradprobeError):
+    """The object store that holds what this experiment measured does not answer; try again shortly."""
+
+    code = "OBJECT_STORE_UNAVAILABLE"
+
+
+class ObjectStoreUnusable(GradprobeError):
+    """GRADPROBE_OBJECT_STORE is set, and needs obstore; get it with: pip install 'gradprobe[objects]'."""
+
+    code = "OBJECT_STORE_UNUSABLE"
+
+
 class SchemaOutOfDate(GradprobeError):
     """The database's schema is not this release's; run `gradprobe migrate`."""
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, make_url
 
 from gradprobe.errors import DataDirectoryUnusable
 
-_SECRETS = ("database_password", "redis_password")
+_SECRETS = ("database_password", "redis_password", "object_store_access_key", "object_store_secret_key")
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 
 
@@ -40,6 +40,24 @@ class Settings(BaseSettings):
         description="The broker: Redis or Valkey.",
     )
     redis_password: SecretStr | None = Field(default=None, description="Put into redis_url where it has none.")
+
+    object_store: str = Field(
+        default="",
+        pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w./-]*)?)?$",
+        description="s3://BUCKET/PREFIX, where `gradprobe archive` moves what ended experiments measured; "
+        "empty: it stays in the database.",
+    )
+    object_store_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://.+)?$",
+        description="The address of an S3 server of one's own; empty: Amazon's.",
+    )
+    object_store_access_key: SecretStr | None = Field(
+        default=None, description="Who asks the object store; without it AWS_ACCESS_KEY_ID, or the machine's role."
+    )
+    object_store_secret_key: SecretStr | None = Field(
+        default=None, description="That key's secret; without it AWS_SECRET_ACCESS_KEY."
+    )
 
     datasets_directory: OptionalPath = Field(
         default=None,

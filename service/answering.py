@@ -31,7 +31,7 @@ def answer(request: Request, service: Service, experiment_id: str, prepare: Call
         body: Body | None = service.cache.get(key) if record.status.ended else None
         if body is None:
             cache = service.cache if record.status.ended else None
-            document = read(Reader(connection, record.id, cache, record.row_version))
+            document = read(Reader(connection, record.id, cache, record.row_version, service.objects))
     if body is None:
         body = encode(json_bytes(document), request.state.coding)
         if record.status.ended:

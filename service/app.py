@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     Raises:
         TelemetryUnavailable: when traces are asked for and OpenTelemetry is not installed.
+        ObjectStoreUnusable: when an object store is set and obstore is not installed.
         DataDirectoryUnusable: when SQLite's directory can't be made.
     """
     chosen = settings or Settings()

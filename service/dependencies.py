@@ -11,6 +11,7 @@ from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI, Path, Request
 from fastapi.concurrency import run_in_threadpool
 
+from gradprobe import objects
 from gradprobe.access import Principal
 from gradprobe.errors import GradprobeError, NoKey
 from gradprobe.identifiers import is_experiment_id
@@ -28,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Service:
-    """One process's settings, database and doorbell."""
+    """One process's settings, database, object store and doorbell."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -37,7 +38,8 @@ class Service:
         self.cache = Cache(settings.cache_mebibytes * 1024 * 1024)
         #: Set once the process was asked to stop: what waits should answer.
         self.stopping = threading.Event()
-        self.streams = Streams(settings, self.database, self.stopping)
+        self.objects = objects.opened(settings)
+        self.streams = Streams(settings, self.database, self.stopping, self.objects)
 
 
 async def _service(request: Request) -> Service:

@@ -56,6 +56,8 @@ STATUSES: Final[Mapping[type[GradprobeError], HTTPStatus]] = {
     errors.ExperimentCancelled: HTTPStatus.CONFLICT,
     errors.LeaseLost: HTTPStatus.CONFLICT,
     errors.DatabaseUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ObjectStoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ObjectStoreUnusable: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.SchemaOutOfDate: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.WorkerStopping: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.TimeLimitExceeded: HTTPStatus.SERVICE_UNAVAILABLE,

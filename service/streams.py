@@ -16,7 +16,14 @@ import anyio
 from anyio import to_thread
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from gradprobe.errors import DatabaseUnavailable, ExperimentNotFound, SchemaOutOfDate, TooManyStreams
+from gradprobe.errors import (
+    DatabaseUnavailable,
+    ExperimentNotFound,
+    ObjectStoreUnavailable,
+    SchemaOutOfDate,
+    TooManyStreams,
+)
+from gradprobe.objects import ObjectStore
 from gradprobe.settings import Settings
 from gradprobe.store import experiments, watching
 from gradprobe.store.database import Database
@@ -92,9 +99,12 @@ Question = tuple[str, Known, Wish, int]
 class Streams:
     """The watchers of one process. All but `_look` runs on the event loop."""
 
-    def __init__(self, settings: Settings, database: Database, stopping: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, stopping: threading.Event, store: ObjectStore | None = None
+    ) -> None:
         self._settings = settings
         self._database = database
+        self._store = store
         self._watchers: set[Watcher] = set()
         self._joined = anyio.Event()
         self._stopping = stopping
@@ -177,7 +187,11 @@ class Streams:
             if experiment_id not in versions:
                 found[question] = Look(known, version, over=True)
             elif versions[experiment_id] != version:
-                found[question] = self._read_or_kept(experiment_id, known, wish, versions[experiment_id])
+                try:
+                    found[question] = self._read_or_kept(experiment_id, known, wish, versions[experiment_id])
+                except ObjectStoreUnavailable as error:
+                    # Its watchers go on waiting; those of all others, whose bytes are in the database, need not.
+                    _logger.warning("an event stream waits: %s", error.message, extra={"experiment_id": experiment_id})
         return found
 
     def _read_or_kept(self, experiment_id: str, known: Known, wish: Wish, version: int) -> Look:
@@ -197,7 +211,7 @@ class Streams:
                 record = experiments.get(connection, experiment_id)
             except ExperimentNotFound:
                 return Look(known, _NEVER_LOOKED, over=True)
-            told = list(news(known, record, Reader(connection, record.id), wish))
+            told = list(news(known, record, Reader(connection, record.id, store=self._store), wish))
         encoded = tuple(
             format_sse_event(data_str=json_bytes(event.data).decode(), event=event.kind, id=event.known.id)
             for event in told

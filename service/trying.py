@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from gradprobe.diagnosis import Diagnosis, diagnose
 from gradprobe.diagnosis.findings import Remedy
 from gradprobe.errors import NothingToRemedy, RunNotTrainedHere, UnknownRemedy
+from gradprobe.objects import ObjectStore
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
 from gradprobe.store import measurements
@@ -29,11 +30,11 @@ class Wanted:
     controls: int | None
 
 
-def diagnosis_of(connection: Connection, record: Record) -> Diagnosis:
+def diagnosis_of(connection: Connection, record: Record, store: ObjectStore | None) -> Diagnosis:
     """What the rules say of the experiment now; raises RunNotTrainedHere for a loop that reported."""
     if record.source is not None:
         raise RunNotTrainedHere
-    return diagnose(measurements.read(Reader(connection, record.id), Spec.model_validate(record.spec)))
+    return diagnose(measurements.read(Reader(connection, record.id, store=store), Spec.model_validate(record.spec)))
 
 
 def design_trial(record: Record, found: Diagnosis, wanted: Wanted, settings: Settings) -> Design:

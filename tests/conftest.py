@@ -22,6 +22,7 @@ from gradprobe.settings import Settings
 from gradprobe.store import migrate
 from gradprobe.store.database import Database
 from gradprobe.store.tables import metadata
+from tests.servers import ACCESS_KEY, BUCKET, SECRET_KEY
 
 # A shared runner is slow now and then; how long one example takes says nothing about its correctness.
 hypothesis.settings.register_profile("gradprobe", deadline=None, print_blob=True)
@@ -242,6 +243,24 @@ def valkey() -> Iterator[str]:
     """A Valkey server's URL, without a database number."""
     with _server("valkey") as url:
         yield url
+
+
+@pytest.fixture(scope="session", params=["s3", pytest.param("swift", marks=pytest.mark.integrations)])
+def s3(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An S3 server's address, with the bucket and the keys that `tests.servers` names: a small one, and OpenStack's."""
+    with _server(request.param) as address:
+        yield address
+
+
+@pytest.fixture
+def object_store(s3: str) -> dict[str, str]:
+    """Settings of an object store that holds nothing yet."""
+    return {
+        "object_store": f"s3://{BUCKET}/{secrets.token_hex(8)}",
+        "object_store_endpoint": s3,
+        "object_store_access_key": ACCESS_KEY,
+        "object_store_secret_key": SECRET_KEY,
+    }
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Runs one real server for the tests until standard input ends: `python servers.py postgresql|valkey`.
+"""Runs one real server for the tests until standard input ends: `python servers.py postgresql|valkey|s3|swift`.
 
 A process of its own, because standard input also ends when pytest is killed: whatever becomes of the tests, the server
 stops and its files go.
@@ -7,11 +7,18 @@ stops and its files go.
 import fcntl
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # it is run as a file
+
+from tests.processes import wait_for_port
+
+BUCKET, ACCESS_KEY, SECRET_KEY = "measurements", "test:gradprobe", "a-secret-of-the-tests"
 
 
 @contextmanager
@@ -48,8 +55,38 @@ def valkey(directory: Path) -> Iterator[str]:
         yield server.connection_url
 
 
+@contextmanager
+def s3(directory: Path) -> Iterator[str]:
+    """Yields the address of a server whose only user is `ACCESS_KEY` with `SECRET_KEY`, with a bucket `BUCKET`."""
+    (directory / BUCKET).mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "nanio", "serve", "--data-dir", str(directory), "--host", "127.0.0.1"]
+    keys = {"NANIO_ACCESS_KEY": ACCESS_KEY, "NANIO_SECRET_KEY": SECRET_KEY}
+    with subprocess.Popen(
+        [*command, "--port", str(port), "--no-access-log", "--log-level", "warning"],
+        env=os.environ | keys,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+    ) as process:
+        try:
+            wait_for_port(port, process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def swift(directory: Path) -> Iterator[str]:
+    """As `s3`, the address of another one."""
+    from tests.swift import serving  # noqa: PLC0415 - it is installed for `make integrations` alone
+
+    with serving(directory / "swift", BUCKET, ACCESS_KEY, SECRET_KEY) as address:
+        yield address
+
+
 def main(name: str) -> None:
-    start = {"postgresql": postgresql, "valkey": valkey}[name]
+    start = {"postgresql": postgresql, "s3": s3, "swift": swift, "valkey": valkey}[name]
     with tempfile.TemporaryDirectory(prefix="gradprobe-tests-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o711)  # under root the database runs as another user
         with start(Path(directory)) as url:

@@ -9,6 +9,7 @@ import typer
 
 from gradprobe import __version__
 from gradprobe.cli import (
+    archive,
     backup,
     demo,
     diagnose,
@@ -103,6 +104,7 @@ _OPERATION: dict[str, Callable[..., None]] = {
     "migrate": migrate.migrate,
     "backup": backup.backup,
     "purge": purge.purge,
+    "archive": archive.archive,
 }
 _OPERATORS = "For those who run a server"
 

@@ -9,12 +9,14 @@ from gradprobe.cli.durations import seconds_of
 from gradprobe.cli.exits import require
 from gradprobe.cli.session import session_of
 from gradprobe.cli.store import opened
+from gradprobe.errors import ObjectStoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection
 
+    from gradprobe.settings import Settings
     from gradprobe.store.database import Database
 
 _DAY = 86_400.0
@@ -32,6 +34,7 @@ def purge(
 ) -> None:
     """Delete what is older than it is to be kept: ended experiments with all they measured, and remembered requests.
 
+    Where an object store is set, what of them is there as well, or else with the next `gradprobe archive`.
     The database is $GRADPROBE_DATABASE_URL, or the SQLite file in $GRADPROBE_DATA_DIRECTORY.
     """
     retention = require("gradprobe.store.retention", extra="server")
@@ -51,6 +54,7 @@ def purge(
             if seconds:
                 _deleted(database, sweeps.delete_empty, seconds)
             counts["idempotency_keys"] = _deleted(database, retention.delete_forgotten, remembered)
+            _remove_objects(settings, database)
     if json:
         session_of(context).print_json(json_module.dumps(counts | {"deleted": yes}))
     else:
@@ -63,6 +67,16 @@ def _sentence(counts: dict[str, int], seconds: float, done: bool) -> str:
         what = f"{counts['experiments']:,} experiments that ended more than {seconds / _DAY:g} days ago, and {what}"
     why = "" if seconds else ". Experiments are kept: give --older-than, or set GRADPROBE_RETENTION_DAYS"
     return f"{what}: {'deleted' if done else 'would be deleted; --yes does it'}{why}"
+
+
+def _remove_objects(settings: "Settings", database: "Database") -> None:
+    if not settings.object_store:
+        return
+    store = require("gradprobe.objects", extra="objects").opened(settings)
+    try:
+        require("gradprobe.archiving", extra="server").remove_condemned(database, store)
+    except ObjectStoreUnavailable:
+        typer.echo("The object store does not answer; the next `gradprobe archive` removes what is there.", err=True)
 
 
 def _deleted(database: "Database", action: "Callable[[Connection, float], int]", seconds: float) -> int:

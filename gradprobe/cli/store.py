@@ -14,14 +14,14 @@ WHICH = "The database is $GRADPROBE_DATABASE_URL, or the SQLite file in $GRADPRO
 
 
 @contextmanager
-def opened() -> "Iterator[tuple[Settings, Database]]":
-    """The settings and their database, which must be at this release's schema.
+def opened(connections: int = 1) -> "Iterator[tuple[Settings, Database]]":
+    """The settings and their database, with so many connections, which must be at this release's schema.
 
     Raises:
         SchemaOutOfDate, DatabaseUnavailable
     """
     settings = require("gradprobe.cli.environment", extra="server").read_settings()
-    database = require("gradprobe.store.database", extra="server").Database(settings.database, pool_size=1)
+    database = require("gradprobe.store.database", extra="server").Database(settings.database, pool_size=connections)
     try:
         require("gradprobe.store.migrate", extra="server").require_head(database)
         yield settings, database

@@ -24,7 +24,7 @@ from gradprobe.identifiers import is_experiment_id, new_experiment_id
 from gradprobe.spec import SCHEMA_VERSION, Spec
 from gradprobe.stacking import stack_key
 from gradprobe.state import ACTIVE, Status, may_become
-from gradprobe.store import checkpoints, listing, names, tallies
+from gradprobe.store import checkpoints, listing, names, objects, tallies
 from gradprobe.store.documents import parsed
 from gradprobe.store.listing import NEWEST, Filters, Position, Sort
 from gradprobe.store.tables import blocks, experiments, now, one_of, sweeps, tags
@@ -335,12 +335,14 @@ def retry(connection: Connection, identifier: str, maximum_attempts: int) -> Rec
             error=None,
             verdict=None,
             summary=None,
+            object=None,
         )
     )
     if changed.rowcount == 0:
         raise ExperimentNotEnded(_NOT_AGAIN.get(ended))
     tallies.add(connection, Counter({ended: 1}))
     connection.execute(delete(blocks).where(blocks.c.experiment_id == identifier))
+    objects.condemn(connection, [identifier])
     checkpoints.forget(connection, [identifier])
     return get(connection, identifier)
 

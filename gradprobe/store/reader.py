@@ -1,15 +1,18 @@
 """One experiment's blocks, read: whole, by range, statistic by statistic, or from coarser levels."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, or_, select
 
 from gradprobe.blocks import CountsBlock, StatisticsBlock
+from gradprobe.errors import ObjectStoreUnavailable
 from gradprobe.levels import WIDTHS, LevelBlock, pieces
+from gradprobe.objects import ObjectStore, Piece
 from gradprobe.statistics import Tensor
+from gradprobe.store import objects
 from gradprobe.store.cache import Cache
 from gradprobe.store.tables import blocks
 
@@ -21,13 +24,15 @@ class Reader:
     """Reads inside a transaction that the caller opened.
 
     With a cache, decoded blocks are kept under `version`, which must change whenever what is stored does; give it only
-    for an experiment that has ended.
+    for an experiment that has ended. What was moved to the object store is read from `store`; whatever reads may then
+    raise ObjectStoreUnavailable.
     """
 
     connection: Connection
     experiment_id: str
     cache: Cache | None = None
     version: int = 0
+    store: ObjectStore | None = None
 
     def statistics(
         self, tensor: Tensor, start: int = 0, stop: int | None = None, statistics: Sequence[int] | None = None
@@ -39,7 +44,7 @@ class Reader:
         """
         chosen = None if statistics is None else tuple(statistics)
         place = _Place(tensor, 0, start, stop)
-        found = self._found(place, blocks.c.statistics, lambda row: StatisticsBlock.decode(row, chosen), chosen)
+        found = self._found(place, "statistics", lambda row: StatisticsBlock.decode(row, chosen), chosen)
         if not found:
             return None
         joined = StatisticsBlock.join(found)
@@ -47,7 +52,7 @@ class Reader:
 
     def counts(self, tensor: Tensor, start: int = 0, stop: int | None = None) -> CountsBlock | None:
         """The histograms of the iterations start ≤ t < stop; None where none are stored. Raises CorruptBlock."""
-        found = self._found(_Place(tensor, 0, start, stop), blocks.c.counts, CountsBlock.decode, "counts")
+        found = self._found(_Place(tensor, 0, start, stop), "counts", CountsBlock.decode, "counts")
         if not found:
             return None
         joined = CountsBlock.join(found)
@@ -93,28 +98,42 @@ class Reader:
         return {int(level): int(last) for level, last in self.connection.execute(query)}
 
     def _level(self, place: "_Place", chosen: tuple[int, ...]) -> LevelBlock | None:
-        found = self._found(place, blocks.c.statistics, lambda row: LevelBlock.decode(row, chosen), chosen)
+        found = self._found(place, "statistics", lambda row: LevelBlock.decode(row, chosen), chosen)
         if not found:
             return None
         joined = LevelBlock.join(found)
         return joined.between(place.start, place.stop if place.stop is not None else int(joined.starts[-1]) + 1)
 
-    def _found(
-        self, place: "_Place", column: ColumnElement[bytes], decode: Callable[[bytes], Block], part: Hashable
-    ) -> list[Block]:
-        """The blocks of one level that reach into the range; `part` names what `decode` makes of a row."""
-        reaching = place.narrow(select(blocks.c.first_step), self.experiment_id).where(column.is_not(None))
+    def _found(self, place: "_Place", name: str, decode: Callable[[bytes], Block], part: Hashable) -> list[Block]:
+        """The blocks of one level that reach into the range; `part` names what `decode` makes of the column `name`."""
+        filled = or_(blocks.c[name].is_not(None), blocks.c[f"{name}_start"].is_not(None))
+        reaching = place.narrow(select(blocks.c.first_step), self.experiment_id).where(filled)
         if self.cache is None:
-            return [decode(row) for _, row in self.connection.execute(reaching.add_columns(column))]
+            return [decode(packed) for _, packed in self._packed(reaching, name)]
         key: tuple[Hashable, ...] = (self.experiment_id, self.version, place.tensor, place.level, part)
         held = {start: self.cache.get((*key, start)) for start in self.connection.execute(reaching).scalars()}
         missing = [start for start, block in held.items() if block is None]
         if missing:
-            rows = self.connection.execute(reaching.add_columns(column).where(blocks.c.first_step.in_(missing)))
-            for start, row in rows:
-                held[start] = block = decode(row)
+            for start, packed in self._packed(reaching.where(blocks.c.first_step.in_(missing)), name):
+                held[start] = block = decode(packed)
                 self.cache.put((*key, start), block, _size(block))
         return [block for block in held.values() if block is not None]
+
+    def _packed(self, query: Select[int], name: str) -> Iterator[tuple[int, bytes]]:
+        """Of each block its first step and the bytes of the column `name`, wherever they are."""
+        columns = (name, f"{name}_start", f"{name}_length", f"{name}_checksum")
+        rows = self.connection.execute(query.add_columns(*(blocks.c[column] for column in columns))).all()
+        moved = [Piece(*place) for _, packed, *place in rows if packed is None]
+        fetched = iter(self._fetched(moved) if moved else ())
+        return ((start, packed if packed is not None else next(fetched)) for start, packed, *_ in rows)
+
+    def _fetched(self, pieces: Sequence[Piece]) -> list[bytes]:
+        if self.store is None:
+            raise ObjectStoreUnavailable(
+                "What this experiment measured is in an object store that this process was not told of; "
+                "its operator sets GRADPROBE_OBJECT_STORE."
+            )
+        return self.store.read(objects.name_of(self.connection, self.experiment_id) or "", pieces)
 
 
 @dataclass(frozen=True, slots=True)

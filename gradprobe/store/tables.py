@@ -78,6 +78,8 @@ experiments = Table(
     Column("source", String(16)),
     # The same for those that can train side by side; null: by itself. See `gradprobe.stacking`.
     Column("stack_key", String(32)),
+    # The object that has the bytes of its blocks; null: they are here; empty: it was looked at and has none.
+    Column("object", String(64)),
     Index(None, "owner", "id"),
     Index(None, "owner", "status"),
     Index(None, "sweep_id", "id"),
@@ -91,6 +93,8 @@ experiments = Table(
     Index(None, "stack_key", "status", "id"),
     #: What is old enough to be deleted, the oldest first.
     Index(None, "finished_at", "id", "status"),
+    #: What has ended and is not in the object store yet, the oldest first.
+    Index(None, "object", "finished_at", "id", "status"),
 )
 
 
@@ -213,6 +217,25 @@ blocks = Table(
     Column("last_step", Integer, nullable=False),
     Column("statistics", LargeBinary),
     Column("counts", LargeBinary),
+    # Of what was moved: where it lies in the experiment's object, how long it is, and its CRC-32.
+    *(
+        Column(f"{name}_{what}", BigInteger)
+        for name in ("statistics", "counts")
+        for what in ("start", "length", "checksum")
+    ),
+)
+
+#: Every object that was ever begun, until it is removed; see `objects.py`. No foreign key: it outlives the experiment.
+#: `condemned_at`: when it may be removed; null: its experiment's row names it.
+objects = Table(
+    "objects",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("experiment_id", String(30), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("condemned_at", Double),
+    Index(None, "experiment_id"),
+    Index(None, "condemned_at"),
 )
 
 #: Counted of what is there no longer: see `tallies.py`.

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gradprobe.state import Status
-from gradprobe.store import names
+from gradprobe.store import names, objects
 from gradprobe.store.tables import experiments, one_of, tallies
 
 ATTEMPTS: Final = "attempts"
@@ -26,12 +26,16 @@ def add(connection: Connection, amounts: Counter[str]) -> None:
 
 
 def delete_experiments(connection: Connection, *conditions: ColumnElement[bool]) -> int:
-    """Delete what they all hold of, with all it measured, and count it; how many there were."""
+    """Delete what they all hold of, with all it measured, and count it; how many there were.
+
+    What was moved to the object store is condemned: whoever has that store removes it.
+    """
     these = one_of(connection, experiments.c.id, names.forget(connection, *conditions))
-    gone = delete(experiments).where(these).returning(experiments.c.status, experiments.c.attempt)
-    rows = connection.execute(gone).all()
+    columns = (experiments.c.id, experiments.c.status, experiments.c.attempt)
+    rows = connection.execute(delete(experiments).where(these).returning(*columns)).all()
+    objects.condemn(connection, [row.id for row in rows])
     amounts: Counter[str] = Counter()
-    for status, attempt in rows:
+    for _, status, attempt in rows:
         amounts += Counter({status: int(Status(status).ended), ATTEMPTS: attempt})
     add(connection, amounts)
     return len(rows)

@@ -89,7 +89,12 @@ def read_comparison(
             require_recorded(record, tensor)
         common = _common(records, selection)
         items = [
-            _item(record, Reader(connection, record.id), _Compared(tensor, of, common, records), asked.parts)
+            _item(
+                record,
+                Reader(connection, record.id, store=service.objects),
+                _Compared(tensor, of, common, records),
+                asked.parts,
+            )
             for record in records
         ]
     return hashed_response(request, {"of": of, "items": items}, {})

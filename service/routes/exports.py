@@ -80,7 +80,7 @@ def export_experiment(
         if unchanged is not None:
             return unchanged
         cache = service.cache if record.status.ended else None
-        reader = Reader(connection, record.id, cache, record.row_version)
+        reader = Reader(connection, record.id, cache, record.row_version, service.objects)
         contents = gather(reader, record, kind.wish(wanted.start, wanted.stop, name))
     disposition = "inline" if form in _SHOWN else "attachment"
     headers |= {"Content-Disposition": f'{disposition}; filename="{file_name(contents, form, name)}"'}

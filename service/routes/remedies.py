@@ -73,7 +73,7 @@ def create_remedies(
     """
     with service.database.read() as connection:
         record = experiments.get(connection, experiment_id)
-        found = diagnosis_of(connection, record)
+        found = diagnosis_of(connection, record, service.objects)
     design = design_trial(record, found, Wanted(wanted.remedies, wanted.seeds, wanted.controls), service.settings)
     group = Group(
         new_remedies_id(), "remedies", record.spec, design.document(), stage=sweeps.FIRST,

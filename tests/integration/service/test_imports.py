@@ -1,11 +1,11 @@
-"""The service runs where torch is not installed."""
+"""The service runs where torch is not installed, nor, unless it is set, the object store's library."""
 
 import subprocess
 import sys
 
 CODE = """
 import sys
-sys.modules["torch"] = None  # as if it were not installed
+sys.modules["torch"] = sys.modules["obstore"] = None  # as if they were not installed
 from service.app import assemble
 assemble().openapi()
 print(sorted(name for name in sys.modules if name.split(".")[0] == "worker" or name.startswith("gradprobe.probe")))

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, select, text
+from sqlalchemy import delete, insert, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 
 from gradprobe.errors import DatabaseUnavailable, SchemaOutOfDate
 from gradprobe.identifiers import new_experiment_id
 from gradprobe.store import migrate, series
 from gradprobe.store.database import Database
-from gradprobe.store.tables import metadata, tags
+from gradprobe.store.tables import metadata, objects, tags
 from tests.integration.service import measured
 from tests.integration.store.transactions import Store
 
@@ -160,3 +160,16 @@ def test_a_migration_that_fails_leaves_nothing(empty: Database) -> None:
 def test_a_server_that_does_not_answer() -> None:
     with pytest.raises(DatabaseUnavailable):
         migrate.upgrade(URL.create("postgresql+psycopg", "me", "p", "127.0.0.1", 1, "db"))
+
+
+def test_what_is_in_the_object_store_is_not_forgotten(empty: Database) -> None:
+    """Only the columns of 0014 tell where it is."""
+    migrate.upgrade(empty.url, "0014")
+    with empty.write() as connection:
+        connection.execute(insert(objects).values(name="exp_1/x", experiment_id="exp_1", size=1))
+    with pytest.raises(RuntimeError, match="gradprobe archive --back"):
+        migrate.downgrade(empty.url, "0012")
+    assert "objects" in tables(empty)
+    with empty.write() as connection:
+        connection.execute(delete(objects))
+    assert migrate.downgrade(empty.url, "0012") == "0012"

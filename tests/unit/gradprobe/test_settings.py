@@ -53,6 +53,27 @@ def test_a_secret_is_read_from_its_file_without_the_newline(tmp_path: Path, monk
     assert Settings().database.password == "from a file"
 
 
+def test_an_object_store_is_a_bucket_and_its_keys_are_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADPROBE_OBJECT_STORE", "s3://bucket/some/where")
+    monkeypatch.setenv("GRADPROBE_OBJECT_STORE_SECRET_KEY_FILE", password_file(tmp_path, "hush\n"))
+    settings = Settings()
+    assert settings.object_store_secret_key == SecretStr("hush")
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "given", ["bucket", "s3://", "s3:///prefix", "gs://bucket", "s3://Bucket", "s3://user:key@bucket"]
+)
+def test_what_is_no_bucket_is_refused(given: str) -> None:
+    with pytest.raises(ValidationError, match="object_store"):
+        Settings(object_store=given)
+
+
+def test_an_endpoint_is_an_address() -> None:
+    with pytest.raises(ValidationError, match="object_store_endpoint"):
+        Settings(object_store_endpoint="s3.example.org")
+
+
 def test_a_secret_given_itself_wins_over_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADPROBE_DATABASE_URL", "postgresql://me@there/db")
     monkeypatch.setenv("GRADPROBE_DATABASE_PASSWORD", "itself")
