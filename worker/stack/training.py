@@ -97,11 +97,10 @@ def _train(stack: Stack, company: Company, pace: Pace, calendar: Calendar, first
 
 def _end(stack: Stack, company: Company) -> Collection[str]:
     ended = [member for member, row in enumerate(stack.rows) if stack.done(member)]
-    tests = {member: stack.evaluate(member) for member in ended}
+    tests = stack.evaluate(ended)
     names = [row.lane.identifier for row in stack.rows]
     company.store(dict(zip(names, stack.drain(), strict=True)))
-    for member in ended:
+    for member, test, trained in zip(ended, tests, stack.evaluate_training_set(ended), strict=True):
         seconds = stack.position(member).seconds
-        trained = stack.evaluate_training_set(member)
-        company.ended(names[member], Outcome(stack.rows[member].losses.mean, tests[member], trained, seconds))
+        company.ended(names[member], Outcome(stack.rows[member].losses.mean, test, trained, seconds))
     return {names[member] for member in ended}
