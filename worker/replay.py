@@ -23,7 +23,7 @@ WARM_UPS = 3
 
 
 class Replayed:
-    """Does `step` as often as it is called: replayed on CUDA, as it is on any other device, or where it can't be captured.
+    """Does a step as often as it is called: on CUDA replayed, elsewhere, or where it can't be captured, as it is.
 
     Attributes:
         graph: what is replayed, once it was captured.

@@ -13,6 +13,9 @@ from worker.stack.lane import Lane
 #: Steps that are looked ahead.
 STEPS = 64
 
+#: Iterations that each member has done, [M].
+Done = npt.NDArray[np.int64]
+
 
 class Ahead:
     """The next steps of all members, from where each one's own order of the data is.
@@ -35,7 +38,7 @@ class Ahead:
         """Whether there is nothing left to take."""
         return self.taken == len(self.chosen)
 
-    def look(self, done: npt.NDArray[np.int64]) -> None:
+    def look(self, done: Done) -> None:
         """Find the next steps of members that have done so many, [M]."""
         self._orders = [lane.order.state() for lane in self._lanes]
         taken = [lane.order.take(STEPS * self._batch).view(STEPS, self._batch) for lane in self._lanes]

@@ -114,7 +114,7 @@ _NORMALIZATIONS: dict[str, Callable[[Tensor, Parts, int, Moments, bool], Tensor]
 
 
 def by_layer(moments: Tensor, count: int, layers: int) -> Moments:
-    """Rows [M, layers · 2 · U] as means and variances [M · U] a layer, in memory of their own; none for a count of 0."""
+    """Rows [M, layers · 2 · U] as means and variances [M · U] a layer, in memory of their own; none for no count."""
     if not count:
         return []
     members = len(moments)

@@ -21,7 +21,7 @@ from worker.network import builders
 from worker.stack.ahead import Ahead
 from worker.stack.evaluation import Evaluator
 from worker.stack.images import Data
-from worker.stack.lane import Lane, packed
+from worker.stack.lane import Lane, Row, packed
 from worker.stack.layout import Layout
 from worker.stack.network import StackedNetwork, flat
 from worker.stack.optimizers import Optimizer
@@ -29,12 +29,8 @@ from worker.stack.passes import Computed, Numbers, StackedPass, spare_rows
 
 
 @dataclass(slots=True)
-class _Row:
-    """What a member has beside its numbers."""
-
-    lane: Lane
+class _Row(Row):
     recording: Recording
-    losses: FinalLoss
     collector: NativeCollector | None = None
 
 
@@ -54,7 +50,7 @@ class Stack:
         self._optimizer = Optimizer(specs, *mine, self._slots, self._layout.spared)
         self._evaluator = Evaluator(network, self._layout, data)
         memory = max(1, memory_mebibytes // len(lanes))
-        self.rows = [_Row(lane, recording_of(lane.spec, memory), FinalLoss(lane.position.losses)) for lane in lanes]
+        self.rows = [_Row(lane, FinalLoss(lane.position.losses), recording_of(lane.spec, memory)) for lane in lanes]
         self._taps = _taps(spec.network)
         self._done = np.array([lane.position.step for lane in lanes], np.int64)
         self._seconds = 0.0  # of training, of all members together

@@ -25,7 +25,7 @@ class DeviceEvaluator:
         self._at_once = max(1, _ELEMENTS_AT_ONCE // (_IMAGES_AT_ONCE * widest))
 
     def test(self, parameters: Tensor, moments: Moments, members: Sequence[int]) -> Tensor:
-        """These members' loss and accuracy over the test set, float64 [2, m] on the device; nothing is waited for."""
+        """These members' loss and accuracy over the test set, float64 [2, m] on the device."""
         return self._all(parameters, moments, members, self._data.test_images, self._data.test_labels)
 
     def train(self, parameters: Tensor, moments: Moments, members: Sequence[int]) -> Tensor:

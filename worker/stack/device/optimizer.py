@@ -99,7 +99,7 @@ class DeviceOptimizer:
             return self._gradients
         (velocity,) = self._slots
         velocity.mul_(kind.momentum).add_(self._gradients)
-        return self._gradients + kind.momentum * velocity if kind.nesterov else velocity
+        return torch.add(self._gradients, velocity, alpha=kind.momentum) if kind.nesterov else velocity
 
 
 def _norm(clipping: Clipping | None) -> float:

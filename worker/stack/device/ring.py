@@ -1,4 +1,4 @@
-"""What was recorded since the last drain, on the device: one row a step, of all members; and how it leaves for the host.
+"""What was recorded since the last drain, on the device, a row a step, of all members; and how it leaves for the host.
 
 Which row a step writes is a number on the device, so that the step can be captured; which members wanted the step is
 known on the host alone.
@@ -15,9 +15,10 @@ from torch import Tensor
 from gradprobe.blocks import CountsBlock, StatisticsBlock
 from gradprobe.histogram import BINS
 from gradprobe.probe import Measured
+from gradprobe.spec import Spec
 from gradprobe.statistics import STATISTICS
 from gradprobe.statistics import Tensor as StatisticsName
-from worker.stack.device.data import fetch
+from worker.stack.device.data import Array, fetch
 from worker.stack.device.statistics import METRICS, Meter
 
 _MOST_ROWS = 256
@@ -62,7 +63,7 @@ class Rows:
 
 
 class Ring:
-    """Statistics [R, columns, M] float32 and counts [T, M, R', L, 4096] int32 of a meter's steps, within so much memory.
+    """Statistics [R, columns, M] float32 and counts [T, M, R', L, 4096] int32 of a meter's steps, in so much memory.
 
     Attributes:
         statistics, counts: what is on the device.
@@ -121,28 +122,27 @@ class Ring:
             places = dense.nonzero()[:, 0]
             lengths = (some != 0).sum(-1).flatten(1)
             entries = [(places % BINS).short(), dense[places], lengths]
-            found += _blocks(*fetch(entries), self._layers)
+            found += _blocks(fetch(entries), self._layers)
         return found
 
 
-def _blocks(bins: npt.NDArray[np.generic], counts: npt.NDArray[np.generic], lengths: npt.NDArray[np.generic], layers: int) -> list[CountsBlock]:
-    """Entries of members one after another, with lengths [m, R' · L], as a block each; its steps are rows."""
+def _blocks(entries: Sequence[Array], layers: int) -> list[CountsBlock]:
+    """Of members' bins and counts, one after another, and how many each row has, [m, R' · L]: a block a member."""
+    bins, counts, lengths = entries
     numbers = lengths.astype(np.int64)
     ends = np.cumsum(numbers.sum(1))
     found = []
     for mine, end in zip(numbers, ends.tolist(), strict=True):
         starts = np.concatenate([[0], np.cumsum(mine)])
-        entries = slice(end - int(starts[-1]), end)
-        rows = np.arange(len(mine) // layers)
-        found.append(
-            CountsBlock(rows, layers, starts, bins[entries].astype(np.uint16), counts[entries].astype(np.uint32))
-        )
+        these = slice(end - int(starts[-1]), end)
+        rows = np.arange(len(mine) // layers)  # steps come with the choice of rows, in `_only`
+        found.append(CountsBlock(rows, layers, starts, bins[these].astype(np.uint16), counts[these].astype(np.uint32)))
     return found
 
 
 @dataclass(slots=True)
 class Drained:
-    """What a ring held: statistics [M, columns, S], and of each counted tensor a block a member, whose steps are rows."""
+    """What a ring held: statistics [M, columns, S], of each counted tensor a block a member, whose steps are rows."""
 
     meter: Meter
     layers: int
@@ -151,8 +151,11 @@ class Drained:
     recorded: Rows
     counted: Rows
 
-    def of(self, member: int, clipped: bool) -> Measured:
-        """What a member wanted of it; what clipping left only where it is clipped."""
+    def of(self, member: int, spec: Spec) -> Measured:
+        """What a member wanted of it."""
+        wanted: set[str] = {*spec.recording.tensors}
+        if spec.gradient_clipping is not None:
+            wanted.add("clipped_weight_gradients")
         steps, chosen = self.recorded.of(member)
         statistics: dict[StatisticsName, StatisticsBlock] = {}
         start = 0
@@ -160,20 +163,21 @@ class Drained:
             count = len(STATISTICS[tensor])
             values = self.statistics[member, start : start + count * self.layers][:, chosen]
             start += count * self.layers
-            if clipped or tensor != "clipped_weight_gradients":
+            if tensor in wanted:
                 statistics[tensor] = StatisticsBlock(steps, values.reshape(count, self.layers, -1))
         counted_steps, counted = self.counted.of(member)
         counts = {
             tensor: _only(blocks[member], counted, counted_steps)
             for tensor, blocks in self.counts.items()
-            if len(counted_steps)
+            if tensor in wanted and len(counted_steps)
         }
         return Measured(steps, statistics, counts, self.metric(member, "gradient_norm"))
 
     def metric(self, member: int, name: str) -> npt.NDArray[np.float32]:
         """One of `METRICS` of a member at the steps that it wanted, [S]."""
         _, chosen = self.recorded.of(member)
-        return self.statistics[member, METRICS.index(name) - len(METRICS)][chosen]
+        values: npt.NDArray[np.float32] = self.statistics[member, METRICS.index(name) - len(METRICS)][chosen]
+        return values
 
 
 def _only(block: CountsBlock, chosen: Chosen, steps: Steps) -> CountsBlock:

@@ -1,7 +1,7 @@
 """What is recorded of a step, of all members and layers at once, and nothing of it looked at on the host.
 
-The definitions are `gradprobe.statistics`, the reductions `gradprobe.probe.reduce`. Layers whose tensors are of one size
-are reduced together: a small network's statistics are mostly the cost of starting kernels.
+The definitions are `gradprobe.statistics`, the reductions `gradprobe.probe.reduce`. Layers of one size are reduced
+together: a small network's statistics are mostly the cost of starting kernels.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,7 +48,8 @@ class Meter:
         self, layout: Layout, taps: Sequence[Tap], wanted: Sequence[TensorName], clips: bool, batch: int
     ) -> None:
         self._layout, self._taps, self._batch = layout, taps, batch
-        self.tensors: list[StatisticsName] = [*wanted, *(["clipped_weight_gradients"] if clips else [])]
+        clipped: list[StatisticsName] = ["clipped_weight_gradients"] if clips else []
+        self.tensors: list[StatisticsName] = [*wanted, *clipped]
         self.counted = [tensor for tensor in HISTOGRAM_TENSORS if tensor in wanted]
         self.columns = len(taps) * sum(len(STATISTICS[tensor]) for tensor in self.tensors) + len(METRICS)
 
