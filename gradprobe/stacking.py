@@ -60,7 +60,7 @@ def bytes_of(spec: Spec, members: int, device: str = "cpu") -> int:
     numbers = 4 * network.parameter_count + 12 * network.output_count * batch
     if device == "cpu":
         return 4 * numbers * members
-    # The images of a batch, and the places of those of the next 64 steps; each captured form of a step, with and without
+    # The images of a batch, and the places of those of the next 64 steps; each captured form of a step, with or without
     # statistics and histograms, has memory of its own; and a step's histograms of two tensors at least.
     images = batch * (4 * INPUTS + 8 * 64)
     graphs = 3 * 4 * (2 * network.parameter_count + 12 * network.output_count * batch)

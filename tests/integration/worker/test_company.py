@@ -3,10 +3,12 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sqlalchemy import update
 
 from benchmarks.chaos.series import read_series
@@ -25,6 +27,8 @@ from worker import company as module
 from worker import execute as execution
 from worker.company import Company, claim
 from worker.execute import execute
+from worker.stack.device.data import on_device
+from worker.stack.lane import packed
 
 ITERATIONS = 200
 #: Long enough to be met while it runs.
@@ -301,3 +305,65 @@ def test_from_a_checkpoint_that_can_t_be_used_a_member_begins_anew(
     assert statuses(store, identifiers) == [Status.SUCCEEDED] * 3
     for identifier in identifiers:
         assert read_series(store.database, identifier).faults(ITERATIONS) == []
+
+
+@pytest.fixture
+def for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack that GPUs have, on the CPU."""
+    monkeypatch.setattr(module, "_data", on_device)
+
+
+@POSTGRESQL_AT_LENGTH
+@pytest.mark.usefixtures("for_gpus")
+def test_the_stack_of_gpus_is_to_the_store_what_the_other_is(
+    store: Store, settings: Settings, end_at: Callable[..., None]
+) -> None:
+    identifiers = queue(store, 3)
+    end_at(60, WorkerStopping)
+    execute(identifiers[0], settings, store.database)
+    assert statuses(store, identifiers) == [Status.QUEUED] * 3
+    end_at(None)
+    execute(identifiers[1], settings, store.database)
+    assert statuses(store, identifiers) == [Status.SUCCEEDED] * 3
+    others = queue(store, 3)
+    execute(others[0], settings, store.database)
+    for identifier, other in zip(identifiers, others, strict=True):
+        found = read_series(store.database, identifier)
+        assert found.faults(ITERATIONS) == []
+        assert found.differences(read_series(store.database, other)) == []
+        assert Provenance.model_validate(store.get(identifier).provenance).stacked == 3
+
+
+@POSTGRESQL_AT_LENGTH
+def test_a_device_that_is_lost_ends_the_worker_and_no_experiment(
+    store: Store, settings: Settings, end_at: Callable[..., None]
+) -> None:
+    identifiers = queue(store, 3)
+    end_at(60, torch.AcceleratorError)
+    with pytest.raises(SystemExit, match="the device is lost"):
+        execute(identifiers[0], settings, store.database)
+    assert statuses(store, identifiers) == [Status.QUEUED] * 3
+    assert all(store.column(identifier, "stack_key") for identifier in identifiers)
+    end_at(None)
+    execute(identifiers[0], settings, store.database)
+    assert statuses(store, identifiers) == [Status.SUCCEEDED] * 3
+    for identifier in identifiers:
+        assert read_series(store.database, identifier).faults(ITERATIONS) == []
+
+
+@POSTGRESQL_AT_LENGTH
+def test_what_was_saved_on_another_kind_of_device_begins_anew(
+    store: Store, settings: Settings, end_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identifiers = queue(store, 2)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("worker.stack.stack.packed", partial(packed, device="cuda"))
+        end_at(60, WorkerStopping)
+        execute(identifiers[0], settings, store.database)
+    end_at(None)
+    execute(identifiers[0], settings, store.database)
+    assert statuses(store, identifiers) == [Status.SUCCEEDED] * 2
+    undisturbed = queue(store, 2)
+    execute(undisturbed[0], settings, store.database)
+    for identifier, other in zip(identifiers, undisturbed, strict=True):
+        assert read_series(store.database, identifier).differences(read_series(store.database, other)) == []
