@@ -1,17 +1,12 @@
-"""A data set on the device, once for all members; and what goes there and comes back."""
+"""A data set on the device, once for all members."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from worker.data import Dataset
-
-Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -41,41 +36,3 @@ def on_device(dataset: Dataset, device: torch.device) -> DeviceData:
     """The data set there; the second time in a process costs nothing."""
     tensors = dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels
     return DeviceData(*(tensor.contiguous().to(device) for tensor in tensors))
-
-
-class Staging:
-    """Arrays of one shape, one after another into the same tensor on the device, without waiting for the device.
-
-    Attributes:
-        tensor: on the device; a copy to it is done before whatever is enqueued after it.
-    """
-
-    def __init__(self, like: Tensor, device: torch.device) -> None:
-        self.tensor = torch.empty_like(like, device=device)
-        self._on_cuda = device.type == "cuda"
-        self._host = torch.empty_like(like, pin_memory=self._on_cuda)
-        self._copied: torch.cuda.Event | None = None
-
-    def send(self, values: Tensor) -> None:
-        """Enqueue a copy; waits for the one before it, which bounds how far the host runs ahead of the device."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        self._host.copy_(values)
-        self.tensor.copy_(self._host, non_blocking=True)
-        if self._on_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record()
-
-
-def fetch(tensors: Sequence[Tensor]) -> list[Array]:
-    """On the host, when all that was enqueued before is done: one crossing for all of them, into pinned memory."""
-    if not tensors or tensors[0].device.type != "cuda":
-        return [tensor.detach().numpy().copy() for tensor in tensors]
-    side = torch.cuda.Stream(tensors[0].device)
-    side.wait_stream(torch.cuda.current_stream(tensors[0].device))
-    with torch.cuda.stream(side):
-        pinned = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors]
-        for copy, tensor in zip(pinned, tensors, strict=True):
-            copy.copy_(tensor.detach(), non_blocking=True)
-    side.synchronize()
-    return [copy.numpy().copy() for copy in pinned]  # pinned memory goes back at once

@@ -18,7 +18,7 @@ from gradprobe.probe import Measured
 from gradprobe.spec import Spec
 from gradprobe.statistics import STATISTICS
 from gradprobe.statistics import Tensor as StatisticsName
-from worker.stack.device.data import Array, fetch
+from worker.crossing import Array, fetch
 from worker.stack.device.statistics import METRICS, Meter
 
 _MOST_ROWS = 256

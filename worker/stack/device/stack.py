@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from gradprobe.blocks import StatisticsBlock
 from gradprobe.probe import Measured, Tap
 from worker.checkpoint import Position
+from worker.crossing import fetch
 from worker.evaluate import Evaluation, block_of
 from worker.loop import Chunk, FinalLoss
 from worker.network import builders
 from worker.stack.ahead import Ahead
-from worker.stack.device.data import DeviceData, fetch
+from worker.stack.device.data import DeviceData
 from worker.stack.device.evaluation import DeviceEvaluator
 from worker.stack.device.ring import Drained
 from worker.stack.device.step import DeviceStep

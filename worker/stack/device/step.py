@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from gradprobe.probe import Tap
 from gradprobe.spec import TENSORS
+from worker.crossing import Staging
 from worker.replay import Replayed
 from worker.stack import ahead
-from worker.stack.device.data import DeviceData, Staging
+from worker.stack.device.data import DeviceData
 from worker.stack.device.optimizer import DeviceOptimizer, coefficients
 from worker.stack.device.ring import Ring
 from worker.stack.device.statistics import Computed, Meter
