@@ -60,9 +60,9 @@ def bytes_of(spec: Spec, members: int, device: str = "cpu") -> int:
     numbers = 4 * network.parameter_count + 12 * network.output_count * batch
     if device == "cpu":
         return 4 * numbers * members
-    # The images of a batch, and the places of those of the next 64 steps; each captured form of a step, with or without
-    # statistics and histograms, has memory of its own; and a step's histograms of two tensors at least.
-    images = batch * (4 * INPUTS + 8 * 64)
+    # The images of a batch, and the places of those of the next 256 steps; each captured form of a step, with and
+    # without statistics or histograms, has memory of its own; and a step's histograms of two tensors at least.
+    images = batch * (4 * INPUTS + 8 * 256)
     graphs = 3 * 4 * (2 * network.parameter_count + 12 * network.output_count * batch)
     records = max(RECORD_MEBIBYTES * 2**20, 2 * network.depth * BINS * 4)
     return (4 * numbers + images + graphs + records) * members

@@ -15,6 +15,16 @@ def initialization_generator(seed: int) -> Generator:
     return randomness.generator(seed, randomness.INITIALIZATION)
 
 
+#: A place in an order: the generator's state before the newest epoch, and how many of its positions are left.
+Place = tuple[Tensor, int]
+
+
+def state_of(place: Place) -> dict[str, Tensor]:
+    """A place as `Order.restore` takes it."""
+    before, left = place
+    return {"generator": before, "left": torch.tensor(left)}
+
+
 class Order:
     """The positions of a data set's images in the order that a seed gives, drawn epoch by epoch."""
 
@@ -34,9 +44,14 @@ class Order:
         self._before_epoch = self._generator.get_state()
         return torch.randperm(self._length, generator=self._generator)
 
+    @property
+    def place(self) -> Place:
+        """Where it is: what is left of the newest epoch, which the generator draws again."""
+        return self._before_epoch, len(self._left)
+
     def state(self) -> dict[str, Tensor]:
-        """The place in the order: what is left of the newest epoch, which the generator draws again."""
-        return {"generator": self._before_epoch, "left": torch.tensor(len(self._left))}
+        """The place in the order, as a checkpoint has it."""
+        return state_of(self.place)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from there. Raises KeyError or RuntimeError for another's state."""

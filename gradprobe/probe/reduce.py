@@ -29,7 +29,7 @@ def distribution(elements: Tensor, looking: bool = True) -> Tensor:
     """`statistics.DISTRIBUTION` of each row of elements [S, N]: float64 [7, S]."""
     if looking:
         return torch.cat([_distribution(chunk) for chunk in _chunks(elements)], dim=1)
-    return torch.cat([_masked_distribution(chunk.double()) for chunk in _chunks(elements, _UNSEEN_ELEMENTS)], dim=1)
+    return torch.cat([_unseen_distribution(chunk) for chunk in _chunks(elements, _UNSEEN_ELEMENTS)], dim=1)
 
 
 def _chunks(elements: Tensor, most: int = _CHUNK_ELEMENTS) -> tuple[Tensor, ...]:
@@ -70,14 +70,36 @@ def _masked_distribution(wide: Tensor) -> Tensor:
             (wide == 0).sum(1) / count,
         ]
     )
-    rows = torch.where(count == 0, _NAN, rows)
+    rows[:, count == 0] = _NAN
     return torch.cat([rows, (wide.shape[1] - count)[None]])
+
+
+def _unseen_distribution(elements: Tensor) -> Tensor:
+    # As few ways through the memory as can be: on a GPU they are what it takes.
+    finite = elements.isfinite()
+    count = finite.sum(1).double()
+    values = torch.where(finite, elements, 0.0)
+    wide = values.double()
+    mean = wide.sum(1) / count
+    deviation = torch.where(finite, wide - mean[:, None], 0.0)
+    rows = torch.stack(
+        [
+            torch.linalg.vector_norm(wide, 1, dim=1) / count,
+            mean,
+            torch.linalg.vector_norm(deviation, dim=1) / count.sqrt(),
+            torch.linalg.vector_norm(wide, dim=1),
+            torch.linalg.vector_norm(values, torch.inf, dim=1).double(),
+            (elements == 0).sum(1) / count,
+        ]
+    )
+    return torch.cat([torch.where(count == 0, _NAN, rows), (elements.shape[1] - count)[None]])
 
 
 def norm(elements: Tensor, looking: bool = True) -> Tensor:
     """√Σx² of each row, [S, N] → float64 [S]; not finite where an element isn't."""
-    chunks = _chunks(elements, _CHUNK_ELEMENTS if looking else _UNSEEN_ELEMENTS)
-    return torch.cat([chunk.double().square_().sum(1).sqrt_() for chunk in chunks])
+    if looking:
+        return torch.cat([chunk.double().square_().sum(1).sqrt_() for chunk in _chunks(elements)])
+    return torch.cat([torch.linalg.vector_norm(c.double(), dim=1) for c in _chunks(elements, _UNSEEN_ELEMENTS)])
 
 
 def update_ratio(before: Tensor, after: Tensor, looking: bool = True) -> Tensor:
@@ -86,7 +108,7 @@ def update_ratio(before: Tensor, after: Tensor, looking: bool = True) -> Tensor:
     0 where both norms are 0; not finite where the step made an element so; NaN where no element was finite before.
     """
     most = _CHUNK_ELEMENTS if looking else _UNSEEN_ELEMENTS
-    kind = _update_ratio if looking else _masked_update_ratio
+    kind = _update_ratio if looking else _unseen_update_ratio
     pairs = zip(_chunks(before, most), _chunks(after, most), strict=True)
     return torch.cat([kind(old.double(), new.double()) for old, new in pairs])
 
@@ -97,14 +119,17 @@ def _update_ratio(old: Tensor, new: Tensor) -> Tensor:
     if bool(size.isfinite().all()):
         changed = change.square_().sum(1).sqrt_()
         return torch.where(changed == 0, 0.0, changed / size)
-    return _masked_update_ratio(old, new)
-
-
-def _masked_update_ratio(old: Tensor, new: Tensor) -> Tensor:
-    change = new - old
     finite = old.isfinite()
     size = torch.where(finite, old, 0.0).square().sum(1).sqrt_()
     changed = torch.where(finite, change, 0.0).square().sum(1).sqrt_()
+    ratio = torch.where(changed == 0, 0.0, changed / size)
+    return torch.where(finite.any(1), ratio, _NAN)
+
+
+def _unseen_update_ratio(old: Tensor, new: Tensor) -> Tensor:
+    finite = old.isfinite()
+    size = torch.linalg.vector_norm(torch.where(finite, old, 0.0), dim=1)
+    changed = torch.linalg.vector_norm(torch.where(finite, new - old, 0.0), dim=1)
     ratio = torch.where(changed == 0, 0.0, changed / size)
     return torch.where(finite.any(1), ratio, _NAN)
 

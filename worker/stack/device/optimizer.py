@@ -1,7 +1,8 @@
 """The optimizer's step of all members, each with its own learning rate, weight decay and clipping.
 
 The formulas of `worker.stack.steps`, with torch's coefficients. Whatever changes from step to step, learning rates and
-the corrections of Adam's moments, is on the device beforehand, so that a step can be captured.
+counts of steps, is on the device beforehand, so that a step can be captured. What a step of so many parameters takes is
+how often it goes through their memory: Adam's is torch's fused kernel, which knows one learning rate and no more.
 """
 
 from collections.abc import Sequence
@@ -14,31 +15,33 @@ from torch import Tensor
 from gradprobe.spec import SGD, Clipping, NormClipping, Spec, ValueClipping
 
 #: What a step takes from `coefficients`, a row [M] each.
-RATE, SCALE, KEPT = range(3)
+RATE, KEPT = range(2)
 _FIRST_DECAY, _SECOND_DECAY, _SMOOTHING, _EPSILON = 0.9, 0.999, 0.99, 1e-8
 
 
-def coefficients(
-    specs: Sequence[Spec], rates: npt.NDArray[np.float64], done: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """Of the next A steps [A, 3, M], computed in float64 from rates [A, M], of members that have done so many [M].
+def coefficients(specs: Sequence[Spec], rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Of the next A steps [A, 2, M], computed in float64 from rates [A, M].
 
-    They are what a step's slope is multiplied by, what Adam multiplies the root of its second moment by, and what
-    decoupled weight decay leaves of a parameter.
+    They are the rates, and what decoupled weight decay leaves of a parameter.
     """
-    number = (done + np.arange(1, len(rates) + 1)[:, None]).astype(np.float64)
     decays = np.array([spec.optimizer.weight_decay for spec in specs])
-    adaptive = specs[0].optimizer.name in ("adam", "adamw")
-    used = rates / (1.0 - _FIRST_DECAY**number) if adaptive else rates
-    scales = 1.0 / np.sqrt(1.0 - _SECOND_DECAY**number)
-    return np.stack([used, scales, 1.0 - rates * decays], axis=1).astype(np.float32)
+    return np.stack([rates, 1.0 - rates * decays], axis=1).astype(np.float32)
 
 
 class DeviceOptimizer:
-    """Of parameters and gradients [M, P] with slots [S, M, P]; one kind of optimizer for all."""
+    """Of parameters and gradients [M, P] with slots [S, M, P]; one kind of optimizer for all.
+
+    Members have `done` so many steps before.
+    """
 
     def __init__(
-        self, specs: Sequence[Spec], parameters: Tensor, gradients: Tensor, slots: Tensor, spared: int
+        self,
+        specs: Sequence[Spec],
+        parameters: Tensor,
+        gradients: Tensor,
+        slots: Tensor,
+        spared: int,
+        done: Sequence[int],
     ) -> None:
         self._kind = specs[0].optimizer
         self._parameters, self._gradients, self._slots = parameters, gradients, slots
@@ -51,6 +54,14 @@ class DeviceOptimizer:
         self._decays_any = any(spec.optimizer.weight_decay for spec in specs)
         self._norms = torch.tensor([[_norm(one)] for one in clippings], dtype=torch.float64, device=on)
         self._values = torch.tensor([[_value(one)] for one in clippings], device=on)
+        adaptive = self._kind.name in ("adam", "adamw")
+        self._moved = torch.zeros_like(parameters) if adaptive else torch.empty(0)
+        self._counts = torch.tensor(done, dtype=torch.float32, device=on)
+        tensors = [self._moved, gradients, *slots] if adaptive else []
+        alike = len(set(done)) == 1
+        # As few tensors as there are counts of steps: one, mostly.
+        self._adam = [[one] if alike else list(one.unbind()) for one in tensors]
+        self._steps = [self._counts[0]] if alike else list(self._counts.unbind())
 
     @property
     def clips(self) -> bool:
@@ -69,8 +80,8 @@ class DeviceOptimizer:
             torch.clamp(gradients, -self._values, self._values, out=gradients)
 
     def step(self, found: Tensor) -> None:
-        """One step with this step's `coefficients` [3, M]."""
-        rates, scales, kept = found[RATE, :, None], found[SCALE, :, None], found[KEPT, :, None]
+        """One step with this step's `coefficients` [2, M]."""
+        rates, kept = found[RATE, :, None], found[KEPT, :, None]
         parameters, gradients, kind = self._parameters, self._gradients, self._kind
         if self._decays_any:
             self._decay(kept, decoupled=kind.name == "adamw")
@@ -81,10 +92,29 @@ class DeviceOptimizer:
             squares.mul_(_SMOOTHING).addcmul_(gradients, gradients, value=1.0 - _SMOOTHING)
             parameters.sub_((rates * gradients).div_(squares.sqrt().add_(_EPSILON)))
         else:
-            first, second = self._slots
-            first.lerp_(gradients, 1.0 - _FIRST_DECAY)
-            second.mul_(_SECOND_DECAY).addcmul_(gradients, gradients, value=1.0 - _SECOND_DECAY)
-            parameters.sub_((rates * first).div_(second.sqrt().mul_(scales).add_(_EPSILON)))
+            parameters.addcmul_(rates, self._move())
+
+    def _move(self) -> Tensor:
+        """Where Adam moves all parameters with a rate of 1, from nowhere: [M, P]."""
+        self._counts.add_(1)
+        self._moved.zero_()
+        moved, gradients, first, second = self._adam
+        torch._fused_adam_(
+            moved,
+            gradients,
+            first,
+            second,
+            [],
+            self._steps,
+            lr=1.0,
+            beta1=_FIRST_DECAY,
+            beta2=_SECOND_DECAY,
+            weight_decay=0.0,
+            eps=_EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+        return self._moved
 
     def _decay(self, kept: Tensor, decoupled: bool) -> None:
         parameters, gradients = self._parameters[:, : self._decayed], self._gradients[:, : self._decayed]

@@ -4,6 +4,7 @@ Between two drains the host only enqueues steps, some tens ahead of the device, 
 write; what was measured crosses at a drain.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ from worker.stack.ahead import Ahead
 from worker.stack.device.data import DeviceData
 from worker.stack.device.evaluation import DeviceEvaluator
 from worker.stack.device.ring import Drained
-from worker.stack.device.step import DeviceStep
+from worker.stack.device.step import AHEAD, DeviceStep
 from worker.stack.lane import Lane, Row, packed
+
+#: So many draw the members' orders at once: an epoch's permutations for a thousand members take one of them a second.
+_THREADS = 8
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ class DeviceStack:
         self._evaluator = DeviceEvaluator(self._step.network, self._step.layout, data)
         self.rows = [Row(lane, FinalLoss(lane.position.losses)) for lane in lanes]
         self._done = np.array([lane.position.step for lane in lanes], np.int64)
-        self._ahead = Ahead(lanes, spec.training.batch_size)
+        self._ahead = Ahead(lanes, spec.training.batch_size, AHEAD, min(_THREADS, os.cpu_count() or 1))
         recordings = [lane.spec.recording for lane in lanes]
         self._every = np.array([recording.every for recording in recordings])
         self._histograms_every = np.array([recording.histograms_every for recording in recordings])
@@ -95,7 +99,7 @@ class DeviceStack:
             self._note_evaluation(due)
         if self._ahead.used_up:
             self._ahead.look(self._done)
-            self._step.load(self._ahead, self._done)
+            self._step.load(self._ahead)
         ring = self._step.ring
         statistics, counts = self._done % self._every == 0, self._done % self._histograms_every == 0
         if statistics.any():

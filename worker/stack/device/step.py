@@ -16,7 +16,7 @@ from gradprobe.probe import Tap
 from gradprobe.spec import TENSORS
 from worker.crossing import Staging
 from worker.replay import Replayed
-from worker.stack import ahead
+from worker.stack.ahead import Ahead
 from worker.stack.device.data import DeviceData
 from worker.stack.device.optimizer import DeviceOptimizer, coefficients
 from worker.stack.device.ring import Ring
@@ -25,7 +25,9 @@ from worker.stack.lane import Lane
 from worker.stack.layout import Layout
 from worker.stack.network import Seen, StackedNetwork, by_layer
 
-_COEFFICIENTS: Final = 3
+_COEFFICIENTS: Final = 2
+#: Steps whose images and learning rates cross to the device at once: the more, the less of a step's time is the host's.
+AHEAD: Final = 256
 
 
 class DeviceStep:
@@ -46,13 +48,15 @@ class DeviceStep:
         self.slots = torch.stack([lane.slots for lane in lanes], dim=1).to(device)
         moments = torch.stack([lane.moments for lane in lanes]).to(device)
         self.moments = by_layer(moments, self.network.moments, self.layout.layers - 1)
-        self._optimizer = DeviceOptimizer(self._specs, self.parameters, self.gradients, self.slots, self.layout.spared)
+        rows = self.parameters, self.gradients, self.slots
+        done = [lane.position.step for lane in lanes]
+        self._optimizer = DeviceOptimizer(self._specs, *rows, self.layout.spared, done)
         wanted = [tensor for tensor in TENSORS if any(tensor in one.recording.tensors for one in self._specs)]
         self._meter = Meter(self.layout, taps, wanted, self._optimizer.clips, batch)
         self.ring = Ring(self._meter, members, self.layout.layers, memory_mebibytes, device)
         self._images = torch.empty(members * batch, data.images.shape[1], device=device)
-        self._chosen = Staging(torch.empty(ahead.STEPS, members * batch, dtype=torch.int64), device)
-        self._coefficients = Staging(torch.empty(ahead.STEPS, _COEFFICIENTS, members), device)
+        self._chosen = Staging(torch.empty(AHEAD, members * batch, dtype=torch.int64), device)
+        self._coefficients = Staging(torch.empty(AHEAD, _COEFFICIENTS, members), device)
         self._at = torch.zeros(1, dtype=torch.int64, device=device)
         self._ones = torch.ones(members, device=device)
         self._padding = torch.zeros(members, self.layout.size - self.layout.parts[-1].end, device=device)
@@ -67,10 +71,10 @@ class DeviceStep:
         """Whether any tensor that is recorded has histograms."""
         return bool(self._meter.counted)
 
-    def load(self, found: ahead.Ahead, done: ahead.Done) -> None:
-        """Take over what was found of the next steps, of members that have done so many [M]."""
+    def load(self, found: Ahead) -> None:
+        """Take over what was found of the next steps."""
         self._chosen.send(torch.from_numpy(found.chosen).flatten(1))
-        self._coefficients.send(torch.from_numpy(coefficients(self._specs, found.rates, done)))
+        self._coefficients.send(torch.from_numpy(coefficients(self._specs, found.rates)))
         self._at.zero_()
 
     def __call__(self, statistics: bool, counts: bool) -> None:
