@@ -32,7 +32,7 @@ from gradprobe.store import checkpoints, leases, series
 from gradprobe.store.database import Database
 from gradprobe.store.experiments import Record
 from gradprobe.store.leases import Lease
-from worker.attempt import Attempt, failure, patience, provenance, result, stopping, worker_name
+from worker.attempt import Attempt, DeviceLost, failure, patience, provenance, result, stopping, worker_name
 from worker.checkpoint import Checkpoint, CheckpointUnusable
 from worker.data import Dataset
 from worker.flush import Flusher
@@ -124,10 +124,7 @@ def train_together(attempts: Sequence[Attempt], load: Load) -> dict[str, Status]
         except DatabaseUnavailable as error:
             _logger.error("left to the next worker, the database stayed away: %s", error)
         except torch.AcceleratorError as error:
-            # Whatever this process asks of the device from now on fails the same way; the pool starts another process.
-            _logger.error("the device is lost: %s", error)
-            company.give_back("its device is lost")
-            raise SystemExit("the device is lost") from error
+            raise DeviceLost(str(error)) from error
         except Exception:
             _logger.exception("a stack of %d failed, each trains by itself now", len(attempts))
             company.disband()

@@ -25,6 +25,7 @@ from tests.numerics.replay import small_dataset
 from tests.processes import eventually
 from worker import company as module
 from worker import execute as execution
+from worker.attempt import DeviceLost
 from worker.company import Company, claim
 from worker.execute import execute
 from worker.stack.device.data import on_device
@@ -340,9 +341,12 @@ def test_a_device_that_is_lost_ends_the_worker_and_no_experiment(
 ) -> None:
     identifiers = queue(store, 3)
     end_at(60, torch.AcceleratorError)
-    with pytest.raises(SystemExit, match="the device is lost"):
+    with pytest.raises(DeviceLost):
         execute(identifiers[0], settings, store.database)
-    assert statuses(store, identifiers) == [Status.QUEUED] * 3
+    assert statuses(store, identifiers) == [Status.RUNNING] * 3
+    for identifier in identifiers:
+        store.lose_worker(identifier)
+    store.write(leases.recover)
     assert all(store.column(identifier, "stack_key") for identifier in identifiers)
     end_at(None)
     execute(identifiers[0], settings, store.database)

@@ -34,32 +34,47 @@ def _rows(bytes_per_row: int, most_bytes: int) -> int:
     return max(1, min(_MOST_ROWS, most_bytes // max(1, bytes_per_row)))
 
 
-@dataclass(slots=True)
 class Rows:
-    """Which steps a ring holds, as the host knows them: steps [M] a row, and whose recording wanted it [M]."""
+    """Which steps a ring holds, as the host knows them."""
 
-    most: int
-    steps: list[Steps]
-    wanted: list[Chosen]
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._steps: list[Steps] = []
+        self._wanted: list[Chosen] = []
+
+    def __len__(self) -> int:
+        return len(self._steps)
 
     @property
     def full(self) -> bool:
         """Whether there is no room for another step."""
-        return len(self.steps) == self.most
+        return len(self) == self.most
 
     def note(self, steps: Steps, wanted: Chosen) -> None:
-        """The next row has these."""
-        self.steps.append(steps.copy())
-        self.wanted.append(wanted)
+        """The next row has the members at these steps [M], and of some their recording wants it [M]."""
+        self._steps.append(steps.copy())
+        self._wanted.append(wanted)
+
+    def take(self) -> "Held":
+        """All of them; nothing is held afterwards."""
+        held = Held(np.array(self._steps), np.array(self._wanted))
+        self._steps, self._wanted = [], []
+        return held
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Steps and who wanted them, [R, M]; [0] where there is no row."""
+
+    steps: Steps
+    wanted: Chosen
 
     def of(self, member: int) -> tuple[Steps, Chosen]:
         """The steps that a member wanted, and which rows they are in."""
-        chosen = np.array([wanted[member] for wanted in self.wanted], np.bool_)
-        return np.array([steps[member] for steps in self.steps], np.int64)[chosen], chosen
-
-    def clear(self) -> None:
-        """Nothing is held any more."""
-        self.steps, self.wanted = [], []
+        if not len(self.steps):
+            return np.empty(0, np.int64), np.empty(0, np.bool_)
+        chosen = self.wanted[:, member]
+        return self.steps[chosen, member], chosen
 
 
 class Ring:
@@ -74,9 +89,9 @@ class Ring:
     def __init__(self, meter: Meter, members: int, layers: int, mebibytes: int, device: torch.device) -> None:
         self._meter, self._layers, self._members = meter, layers, members
         memory = mebibytes * 2**20 // 2
-        self.recorded = Rows(_rows(_BYTES * meter.columns * members, memory), [], [])
+        self.recorded = Rows(_rows(_BYTES * meter.columns * members, memory))
         bins = layers * BINS * members * len(meter.counted)
-        self.counted = Rows(_rows(_BYTES * bins, memory), [], [])
+        self.counted = Rows(_rows(_BYTES * bins, memory))
         self.statistics = torch.empty(self.recorded.most, meter.columns, members, device=device)
         shape = len(meter.counted), members, self.counted.most, layers, BINS
         self.counts = torch.empty(shape, dtype=torch.int32, device=device)
@@ -95,26 +110,24 @@ class Ring:
 
     def drain(self) -> "Drained":
         """Everything in it, on the host; empty afterwards."""
-        used = len(self.recorded.steps)
+        used = len(self.recorded)
         (statistics,) = fetch([self.statistics[:used].permute(2, 1, 0).contiguous()])
-        counts = [self._sparse(tensor) for tensor in self.counts] if self.counted.steps else []
+        counts = [self._sparse(tensor) for tensor in self.counts] if len(self.counted) else []
         drained = Drained(
             self._meter,
             self._layers,
             statistics.astype(np.float32, copy=False),
             dict(zip(self._meter.counted, counts, strict=False)),
-            Rows(0, self.recorded.steps, self.recorded.wanted),
-            Rows(0, self.counted.steps, self.counted.wanted),
+            self.recorded.take(),
+            self.counted.take(),
         )
-        self.recorded.clear()
-        self.counted.clear()
         self.next_statistics.zero_()
         self.next_counts.zero_()
         return drained
 
     def _sparse(self, counts: Tensor) -> list[CountsBlock]:
         """Of counts [M, R', L, 4096] the rows in use, as a block a member."""
-        used = len(self.counted.steps)
+        used = len(self.counted)
         at_once = max(1, _AT_ONCE // max(1, used * self._layers * BINS))
         found: list[CountsBlock] = []
         for some in counts[:, :used].split(at_once):
@@ -148,8 +161,8 @@ class Drained:
     layers: int
     statistics: npt.NDArray[np.float32]
     counts: Mapping[StatisticsName, Sequence[CountsBlock]]
-    recorded: Rows
-    counted: Rows
+    recorded: Held
+    counted: Held
 
     def of(self, member: int, spec: Spec) -> Measured:
         """What a member wanted of it."""
