@@ -47,6 +47,8 @@ __all__ = ["DeviceLost", "execute", "stopping", "warm_up"]
 def warm_up() -> None:
     """Compile what every experiment needs, or load it; what stacks need is loaded beside what comes next."""
     warm.warm_up()
+    if torch.cuda.is_available():
+        torch.cuda.mem_get_info()  # the first question takes a second, and a claim asks it within a transaction
     if warming.is_kept():
         threading.Thread(target=_load_stacks, name="warm-up", daemon=True).start()
 

@@ -174,6 +174,9 @@ class Stack:
         for row, captured, weights in zip(self.rows, self._captured, self._weights, strict=True):
             row.collector = NativeCollector(self._taps, row.recording, captured, weights)
 
+    def settle(self) -> None:
+        """Nothing is waited for: a step is done when it returns."""
+
     def drain(self, saving: Sequence[int] = ()) -> list[Chunk]:
         """Everything measured since the last drain, of every member; with a checkpoint of those in `saving`."""
         history, chunks, self._full = self._history.take(), [], False

@@ -76,6 +76,7 @@ def _train(
     everybody = range(len(names))
 
     def flush(saving: bool) -> float:
+        stack.settle()
         began = time.perf_counter()
         company.store(dict(zip(names, stack.drain(everybody if saving else ()), strict=True)))
         took = time.perf_counter() - began

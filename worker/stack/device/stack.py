@@ -120,18 +120,18 @@ class DeviceStack:
 
     def evaluate(self, members: Sequence[int]) -> list[Evaluation]:
         """These members' figures over the test set as they are now, kept for their series."""
-        self._settle()
+        self.settle()
         return _evaluations(self._note_evaluation(list(members))) if members else []
 
     def evaluate_training_set(self, members: Sequence[int]) -> list[Evaluation]:
         """These members' figures over the training set as they are now."""
-        self._settle()
+        self.settle()
         found = self._evaluator.train(self._step.parameters, self._step.moments, list(members)) if members else None
         return [] if found is None else _evaluations(found)
 
     def drain(self, saving: Sequence[int] = ()) -> list[Chunk]:
         """Everything measured since the last drain, of every member; with a checkpoint of those in `saving`."""
-        self._settle()
+        self.settle()
         drained, times = self._step.ring.drain(), self._times.take()
         rates, self._rates = np.array(self._rates).reshape(-1, len(self)), []
         evaluated = self._take_evaluations()
@@ -152,8 +152,8 @@ class DeviceStack:
         self._evaluated = []
         return found
 
-    def _settle(self) -> None:
-        """Wait for all that was enqueued, so that its time is known."""
+    def settle(self) -> None:
+        """Wait for all that was enqueued: its time is training's, and nobody else's."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         self._times.settle()
