@@ -95,7 +95,8 @@ class Batches:
     def _next_of(self, staging: Staging) -> Tensor:
         if self._given == _AHEAD:
             self._before, self._given = self._order.state(), 0
-            staging.send(self._order.take(_AHEAD * self._size).view(_AHEAD, self._size))
+            staging.host.copy_(self._order.take(_AHEAD * self._size).view(_AHEAD, self._size))
+            staging.send()
         self._given += 1
         return staging.tensor[self._given - 1]
 

@@ -23,11 +23,15 @@ class Staging:
         self._host = torch.empty_like(like, pin_memory=self._on_cuda)
         self._copied: torch.cuda.Event | None = None
 
-    def send(self, values: Tensor) -> None:
-        """Enqueue a copy; waits for the one before it, which bounds how far the host runs ahead of the device."""
+    @property
+    def host(self) -> Tensor:
+        """Where to write what is to be sent; waits for the copy before, which bounds how far the host runs ahead."""
         if self._copied is not None:
             self._copied.synchronize()
-        self._host.copy_(values)
+        return self._host
+
+    def send(self) -> None:
+        """Enqueue a copy of what was written to `host`."""
         self.tensor.copy_(self._host, non_blocking=True)
         if self._on_cuda:
             self._copied = torch.cuda.Event()

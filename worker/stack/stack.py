@@ -102,9 +102,9 @@ class Stack:
         if self._ahead.used_up:
             self._ahead.look(self._done)
         chosen, rates = self._ahead.chosen[self._ahead.taken], self._ahead.rates[self._ahead.taken]
-        torch.index_select(self._data.labels, 0, torch.from_numpy(chosen.reshape(-1)), out=self._labels)
+        torch.index_select(self._data.labels, 0, chosen.view(-1), out=self._labels)
         self._ahead.taken += 1
-        computed = self._pass(chosen)
+        computed = self._pass(chosen.numpy())
         due = self._collect(computed)
         if self._optimizer.clips:
             self._clip(due)

@@ -98,8 +98,8 @@ class DeviceStack:
         if due:
             self._note_evaluation(due)
         if self._ahead.used_up:
-            self._ahead.look(self._done)
-            self._step.load(self._ahead)
+            self._ahead.look(self._done, self._step.chosen)
+            self._step.load(self._ahead.rates)
         ring = self._step.ring
         statistics, counts = self._done % self._every == 0, self._done % self._histograms_every == 0
         if statistics.any():

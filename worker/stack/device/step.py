@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,7 +18,6 @@ from gradprobe.probe import Tap
 from gradprobe.spec import TENSORS
 from worker.crossing import Staging
 from worker.replay import Replayed
-from worker.stack.ahead import Ahead
 from worker.stack.device.data import DeviceData
 from worker.stack.device.optimizer import DeviceOptimizer, coefficients
 from worker.stack.device.ring import Ring
@@ -55,7 +56,7 @@ class DeviceStep:
         self._meter = Meter(self.layout, taps, wanted, self._optimizer.clips, batch)
         self.ring = Ring(self._meter, members, self.layout.layers, memory_mebibytes, device)
         self._images = torch.empty(members * batch, data.images.shape[1], device=device)
-        self._chosen = Staging(torch.empty(AHEAD, members * batch, dtype=torch.int64), device)
+        self._chosen = Staging(torch.empty(AHEAD, members, batch, dtype=torch.int32), device)
         self._coefficients = Staging(torch.empty(AHEAD, _COEFFICIENTS, members), device)
         self._at = torch.zeros(1, dtype=torch.int64, device=device)
         self._ones = torch.ones(members, device=device)
@@ -71,10 +72,16 @@ class DeviceStep:
         """Whether any tensor that is recorded has histograms."""
         return bool(self._meter.counted)
 
-    def load(self, found: Ahead) -> None:
-        """Take over what was found of the next steps."""
-        self._chosen.send(torch.from_numpy(found.chosen).flatten(1))
-        self._coefficients.send(torch.from_numpy(coefficients(self._specs, found.rates)))
+    @property
+    def chosen(self) -> Tensor:
+        """Where the positions of the next steps' images are to be written, [AHEAD, M, B]: on the host."""
+        return self._chosen.host
+
+    def load(self, rates: npt.NDArray[np.float64]) -> None:
+        """Send what was written to `chosen`, and the rates [AHEAD, M] of the same steps."""
+        self._chosen.send()
+        self._coefficients.host.copy_(torch.from_numpy(coefficients(self._specs, rates)))
+        self._coefficients.send()
         self._at.zero_()
 
     def __call__(self, statistics: bool, counts: bool) -> None:
@@ -107,7 +114,7 @@ class DeviceStep:
         is the one that a run by itself has.
         """
         members, data = len(self.parameters), self._data
-        chosen = self._chosen.tensor.index_select(0, self._at)[0]
+        chosen = self._chosen.tensor.index_select(0, self._at).flatten()
         torch.index_select(data.images, 0, chosen, out=self._images)
         labels = data.labels.index_select(0, chosen)
         parts = {name: view.detach().requires_grad_() for name, view in self.layout.views(self.parameters).items()}

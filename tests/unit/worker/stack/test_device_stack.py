@@ -1,5 +1,6 @@
 """The stack for GPUs, here on the CPU: a member is a run by itself, and one of the CPU's stack, to float tolerance."""
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from gradprobe.spec import Spec
-from gradprobe.stacking import stack_key
+from gradprobe.stacking import RECORD_MEBIBYTES, bytes_of, stack_key
 from gradprobe.statistics import names
 from tests.numerics.replay import record
 from tests.unit.worker.capturable import Capturable
@@ -18,7 +19,7 @@ from worker.checkpoint import Checkpoint, CheckpointUnusable
 from worker.loop import Pace
 from worker.stack.device.data import on_device
 from worker.stack.device.stack import DeviceStack
-from worker.stack.lane import resumed
+from worker.stack.lane import fresh, resumed
 from worker.stack.layout import Layout
 
 
@@ -179,3 +180,28 @@ def test_no_value_and_no_memory_of_another_device_is_used(name: str) -> None:
     for _ in range(6):
         stack.step()
     assert stack.gradients.is_meta
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"network": {"depth": 200, "width": 4}}, {"network": {"width": 100}}, {"training": {"batch_size": 500}}],
+    ids=["classic", "deep", "wide", "large batches"],
+)
+def test_what_it_keeps_is_less_than_what_it_was_said_to_take(changes: dict[str, Any]) -> None:
+    """The rest is for what a step makes on its way."""
+    spec = Spec.model_validate(changes)
+    lanes = [fresh(str(number), spec, len(DATA)) for number in range(3)]
+    before = storages()
+    stack = DeviceStack(lanes, ON_CPU, RECORD_MEBIBYTES * len(lanes))
+    kept = sum(size for place, size in storages().items() if place not in before)
+    assert len(stack) == 3
+    assert 0.2 * bytes_of(spec, 3, "cuda") < kept < bytes_of(spec, 3, "cuda")
+
+
+def storages() -> dict[int, int]:
+    """Bytes of all memory that tensors hold in this process, by its place."""
+    found = {}
+    for one in gc.get_objects():
+        if type(one) is torch.Tensor and not one.is_meta:
+            found[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+    return found
