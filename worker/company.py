@@ -60,6 +60,7 @@ def claim(identifier: str, settings: Settings, database: Database) -> list[Attem
     """Claim an experiment, and those that are to train beside it; none where there is nothing to claim.
 
     What began in a stack goes on in one, be it of one, and what began by itself by itself: the two round differently.
+    So do kinds of devices: what began on the CPU goes on there, on a worker with a GPU too.
     """
     with database.write() as connection:
         found = leases.claim(connection, identifier, worker_name(), settings.lease_seconds)
@@ -67,7 +68,7 @@ def claim(identifier: str, settings: Settings, database: Database) -> list[Attem
             return []
         taken, stacked = [found], False
         if leases.can_stack(connection, identifier):
-            most = _most(found[0].spec, settings)
+            most = _most(found[0], settings)
             taken += _claim_others(connection, identifier, most, settings)
             stacked = len(taken) > 1 or (most > 0 and found[1].attempt > 1)
             if not stacked:
@@ -84,13 +85,19 @@ def _claim_others(connection: Connection, identifier: str, most: int, settings: 
     return [found for found in claimed if found is not None]
 
 
-def _most(document: dict[str, Any], settings: Settings) -> int:
+def device_for(record: Record) -> torch.device:
+    """Where it trains in a stack: the CPU, which all workers have, if it began there; else what its spec says."""
+    if record.iteration and (record.provenance or {}).get("device") == "cpu":
+        return torch.device("cpu")
+    return device_of(Spec.model_validate(record.spec).training.device)
+
+
+def _most(record: Record, settings: Settings) -> int:
     """How many of this shape fit where it trains; none where it can't be trained at all, as its attempt will tell."""
     try:
-        spec = Spec.model_validate(document)
+        spec, device = Spec.model_validate(record.spec), device_for(record)
     except ValidationError:
         return 0
-    device = device_of(spec.training.device)
     if device.type == "cpu":
         fitting = settings.stack_memory_mebibytes * _MEBIBYTE // bytes_of(spec, 1)
         return max(1, min(settings.stack_members, fitting))
@@ -137,7 +144,7 @@ class Company:
     def __init__(self, attempts: Sequence[Attempt], heartbeat: Heartbeat) -> None:
         self._attempts = {attempt.record.id: attempt for attempt in attempts}
         self._settings, self._database = attempts[0].settings, attempts[0].database
-        self._device = device_of(attempts[0].spec.training.device)
+        self._device = device_for(attempts[0].record)
         self._flushers: dict[str, Flusher] = {}
         self._heartbeat = heartbeat
         self._leaving: dict[str, type[Exception]] = {}
@@ -167,8 +174,12 @@ class Company:
         train_stack(lanes, data, self, pace)
 
     def _lane(self, attempt: Attempt, data: Data | DeviceData) -> Lane | None:
-        """Where the member is; None for one that has begun by itself and goes on so."""
+        """Where the member is; None for one that has begun by itself, or elsewhere, and goes on so."""
         identifier, spec = attempt.record.id, attempt.spec
+        if attempt.record.iteration and device_for(attempt.record).type != self._device.type:
+            attempt.write(leases.give_back)
+            del self._attempts[identifier]
+            return None
         flusher = Flusher(self._database, attempt.lease, self._settings.maximum_attempts)
         lane = None
         if attempt.record.iteration:

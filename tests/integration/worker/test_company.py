@@ -1,14 +1,11 @@
 """Experiments that are trained side by side, in this process, against the real databases."""
 
-import itertools
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from sqlalchemy import update
 
 from benchmarks.chaos.series import read_series
@@ -21,53 +18,14 @@ from gradprobe.store import checkpoints, experiments, leases, series
 from gradprobe.store.tables import checkpoints as table
 from tests.databases import POSTGRESQL_AT_LENGTH
 from tests.integration.store.transactions import Store
-from tests.numerics.replay import small_dataset
+from tests.integration.worker.company import ITERATIONS, LONG, Killed, document, queue, statuses
 from tests.processes import eventually
 from worker import company as module
 from worker import execute as execution
-from worker.attempt import DeviceLost
-from worker.company import Company, claim
+from worker.company import claim
 from worker.execute import execute
-from worker.stack.device.data import on_device
-from worker.stack.lane import packed
 
-ITERATIONS = 200
-#: Long enough to be met while it runs.
-LONG = 200_000
-
-
-class Killed(BaseException):
-    """As near to SIGKILL as one process comes: nothing handles it."""
-
-
-def document(seed: int = 0, iterations: int = ITERATIONS, **parts: Any) -> dict[str, Any]:
-    return {
-        "dataset": "synthetic",
-        "network": {"depth": 3, "width": 8, "activation": "tanh"},
-        "optimizer": {"name": "adam", "learning_rate": 0.001 * (1 + seed)},
-        "training": {"iterations": iterations, "batch_size": 16, "seed": seed},
-        "recording": {"histograms_every": 20, "evaluate_every": 50},
-        **parts,
-    }
-
-
-@pytest.fixture(autouse=True)
-def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "_dataset", lambda *_: small_dataset())
-
-
-@pytest.fixture
-def settings(worker_settings: Settings) -> Settings:
-    changes = {"flush_seconds": 0.05, "checkpoint_seconds": 0.1, "maximum_attempts": 50}
-    return worker_settings.model_copy(update=changes)
-
-
-def queue(store: Store, count: int, **parts: Any) -> list[str]:
-    return [store.create(document(seed, **parts), attempts=50).id for seed in range(count)]
-
-
-def statuses(store: Store, identifiers: list[str]) -> list[Status]:
-    return [store.get(identifier).status for identifier in identifiers]
+pytestmark = pytest.mark.usefixtures("few_images")
 
 
 def test_all_that_wait_and_are_alike_are_trained_with_the_first(store: Store, settings: Settings) -> None:
@@ -200,23 +158,6 @@ def test_time_is_up_for_each_by_its_share(store: Store, settings: Settings) -> N
         assert record.error["code"] == "TIME_LIMIT_EXCEEDED"
 
 
-@pytest.fixture
-def end_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None, type[BaseException]], None]]:
-    """The next stacks end before this many iterations; None: they don't."""
-    keeper = Company.keep_going
-
-    def arrange(iterations: int | None, how: type[BaseException] = Killed) -> None:
-        looks = itertools.count()
-
-        def keep_going(_: Company) -> None:
-            if next(looks) == iterations:
-                raise how
-
-        monkeypatch.setattr(Company, "keep_going", keeper if iterations is None else keep_going)
-
-    return arrange
-
-
 @pytest.mark.parametrize("how", [Killed, WorkerStopping])
 @POSTGRESQL_AT_LENGTH
 def test_what_goes_on_in_other_company_comes_out_the_same(
@@ -306,68 +247,3 @@ def test_from_a_checkpoint_that_can_t_be_used_a_member_begins_anew(
     assert statuses(store, identifiers) == [Status.SUCCEEDED] * 3
     for identifier in identifiers:
         assert read_series(store.database, identifier).faults(ITERATIONS) == []
-
-
-@pytest.fixture
-def for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stack that GPUs have, on the CPU."""
-    monkeypatch.setattr(module, "_data", on_device)
-
-
-@POSTGRESQL_AT_LENGTH
-@pytest.mark.usefixtures("for_gpus")
-def test_the_stack_of_gpus_is_to_the_store_what_the_other_is(
-    store: Store, settings: Settings, end_at: Callable[..., None]
-) -> None:
-    identifiers = queue(store, 3)
-    end_at(60, WorkerStopping)
-    execute(identifiers[0], settings, store.database)
-    assert statuses(store, identifiers) == [Status.QUEUED] * 3
-    end_at(None)
-    execute(identifiers[1], settings, store.database)
-    assert statuses(store, identifiers) == [Status.SUCCEEDED] * 3
-    others = queue(store, 3)
-    execute(others[0], settings, store.database)
-    for identifier, other in zip(identifiers, others, strict=True):
-        found = read_series(store.database, identifier)
-        assert found.faults(ITERATIONS) == []
-        assert found.differences(read_series(store.database, other)) == []
-        assert Provenance.model_validate(store.get(identifier).provenance).stacked == 3
-
-
-@POSTGRESQL_AT_LENGTH
-def test_a_device_that_is_lost_ends_the_worker_and_no_experiment(
-    store: Store, settings: Settings, end_at: Callable[..., None]
-) -> None:
-    identifiers = queue(store, 3)
-    end_at(60, torch.AcceleratorError)
-    with pytest.raises(DeviceLost):
-        execute(identifiers[0], settings, store.database)
-    assert statuses(store, identifiers) == [Status.RUNNING] * 3
-    for identifier in identifiers:
-        store.lose_worker(identifier)
-    store.write(leases.recover)
-    assert all(store.column(identifier, "stack_key") for identifier in identifiers)
-    end_at(None)
-    execute(identifiers[0], settings, store.database)
-    assert statuses(store, identifiers) == [Status.SUCCEEDED] * 3
-    for identifier in identifiers:
-        assert read_series(store.database, identifier).faults(ITERATIONS) == []
-
-
-@POSTGRESQL_AT_LENGTH
-def test_what_was_saved_on_another_kind_of_device_begins_anew(
-    store: Store, settings: Settings, end_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    identifiers = queue(store, 2)
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("worker.stack.stack.packed", partial(packed, device="cuda"))
-        end_at(60, WorkerStopping)
-        execute(identifiers[0], settings, store.database)
-    end_at(None)
-    execute(identifiers[0], settings, store.database)
-    assert statuses(store, identifiers) == [Status.SUCCEEDED] * 2
-    undisturbed = queue(store, 2)
-    execute(undisturbed[0], settings, store.database)
-    for identifier, other in zip(identifiers, undisturbed, strict=True):
-        assert read_series(store.database, identifier).differences(read_series(store.database, other)) == []
