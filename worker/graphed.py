@@ -1,10 +1,10 @@
 """A run by itself on a GPU: its whole step captured once for each form that it has, and replayed.
 
-A small network's step on a GPU is the cost of some two hundred calls, each of which starts a kernel that is done before
-the next call. Forward, backward, clipping, the optimizer and the copies into the probe's rings become one call.
+A small network's step on a GPU is the cost of more than a hundred calls, each of which starts a kernel that is done
+before the next call. Forward, backward, clipping, the optimizer and the copies into the probe's rings become one call.
 
-What is not captured: float16, whose loss scaler asks the device whether gradients overflowed, and dropout, whose random
-numbers a replay takes from where PyTorch keeps them for graphs and not from where a checkpoint saves them.
+What is not captured: float16, whose loss scaler asks the device whether gradients overflowed, and dropout, since no
+GPU has shown yet that a checkpoint gives the random numbers of a replayed graph back as they were.
 """
 
 from functools import partial

@@ -23,6 +23,7 @@ from worker.stack.device.stack import DeviceStack
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here, and CUDA graphs run on nothing else"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),
 ]
 CUDA = torch.device("cuda")
 #: Enough for every form of a step to be captured, and few enough to look ahead once.

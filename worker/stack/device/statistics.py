@@ -87,12 +87,16 @@ class Meter:
         counts, layers = into.view(-1), len(self._taps)
         _, members, rows, *_ = into.shape
         member = torch.arange(members, device=into.device)[:, None]
+        one = torch.ones(1, dtype=torch.int32, device=into.device)
         for place, tensor in enumerate(self.counted):
-            for layer, elements in enumerate(self._elements(tensor, computed, gradients)):
-                histogram = ((place * members + member) * rows + row) * layers + layer
-                chosen = (histogram * BINS + reduce.bins(elements)).flatten()
+            first = ((place * members + member) * rows + row) * layers  # each member's first layer's histogram
+            elements = self._elements(tensor, computed, gradients)
+            for alike in _of_one_size(elements):
+                histograms = torch.cat([first + layer for layer in alike])
+                bins = reduce.bins(torch.cat([elements[layer] for layer in alike]))
+                chosen = (histograms * BINS + bins).flatten()
                 # Whole numbers: the order in which they are added is of no account.
-                counts.scatter_add_(0, chosen, torch.ones(1, dtype=torch.int32, device=into.device).expand_as(chosen))
+                counts.scatter_add_(0, chosen, one.expand_as(chosen))
 
     def _weights(self, rows: Tensor) -> list[Tensor]:
         parts = self._layout.parts[: 2 * self._layout.layers : 2]
@@ -132,11 +136,16 @@ def _update_ratio(pairs: Tensor) -> Tensor:
     return reduce.update_ratio(before, after, looking=False)[None]
 
 
+def _of_one_size(layers: Sequence[Tensor]) -> list[list[int]]:
+    """The places of layers [M, N] that have as many elements, those of each size together."""
+    sizes = [layer.shape[1] for layer in layers]
+    return [[place for place, size in enumerate(sizes) if size == one] for one in dict.fromkeys(sizes)]
+
+
 def _by_size(reduction: Callable[[Tensor], Tensor], layers: Sequence[Tensor]) -> Tensor:
     """A reduction [S, N] → [K, S] of each layer's elements [M, N], those of one size together: [K, L, M]."""
     found: dict[int, Tensor] = {}
-    for size in dict.fromkeys(layer.shape[1] for layer in layers):
-        places = [place for place, layer in enumerate(layers) if layer.shape[1] == size]
+    for places in _of_one_size(layers):
         together = layers[places[0]] if len(places) == 1 else torch.cat([layers[place] for place in places])
         reduced = reduction(together).unflatten(1, (len(places), -1))
         found |= {place: reduced[:, index] for index, place in enumerate(places)}
