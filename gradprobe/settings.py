@@ -156,8 +156,14 @@ class Settings(BaseSettings):
         le=1024,
         description="Experiments of one shape that a worker trains side by side at most; 1: each by itself.",
     )
+    gpu_stack_members: int = Field(
+        default=1024,
+        ge=1,
+        le=16384,
+        description="The same on a GPU, as far as half of its free memory allows; 1: each by itself.",
+    )
     stack_memory_mebibytes: int = Field(
-        default=1024, ge=16, le=1_048_576, description="What they may take together, as far as can be told before."
+        default=1024, ge=16, le=1_048_576, description="What they may take together on the CPU, as can be told before."
     )
     cache_mebibytes: int = Field(
         default=128, ge=0, le=65536, description="What a process of the service keeps of ended experiments; 0: nothing."

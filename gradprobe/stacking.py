@@ -8,6 +8,7 @@ import hashlib
 import json
 from typing import Any, Final
 
+from gradprobe.histogram import BINS
 from gradprobe.parts.geometry import INPUTS
 from gradprobe.spec import SGD, PReLU, Spec
 
@@ -15,14 +16,16 @@ from gradprobe.spec import SGD, PReLU, Spec
 MAXIMUM_PARAMETERS: Final = 200_000
 #: The same, of all layers' outputs for one batch.
 MAXIMUM_OUTPUTS: Final = 1_000_000
+#: What a member of a stack may take for what is measured of it, in MiB.
+RECORD_MEBIBYTES: Final = 8
 _KEY_LENGTH: Final = 32
 
 
 def stack_key(spec: Spec) -> str | None:
     """The same for experiments that can be in one stack; None for one that trains by itself.
 
-    By itself trains what runs on a GPU or in half precision, what has convolutions or draws dropout at every step, and
-    what is so large that company makes it no faster.
+    By itself trains what runs in half precision, what has convolutions or draws dropout at every step, and what is so
+    large that company makes it no faster. What must run on a GPU has no company that may run elsewhere.
     """
     network, training = spec.network, spec.training
     fits = (
@@ -30,7 +33,6 @@ def stack_key(spec: Spec) -> str | None:
         and network.dropout == 0.0
         and not (network.residual and network.width == INPUTS)
         and training.precision == "float32"
-        and training.device != "cuda"
         and network.parameter_count <= MAXIMUM_PARAMETERS
         and network.output_count * training.batch_size <= MAXIMUM_OUTPUTS
     )
@@ -47,11 +49,20 @@ def _shape(spec: Spec) -> list[Any]:
         [network.depth, network.width, activation, network.normalization, network.residual],
         [optimizer.name, *momentum],
         spec.training.batch_size,
+        *(["cuda"] if spec.training.device == "cuda" else []),
     ]
 
 
-def bytes_of(spec: Spec, members: int) -> int:
-    """What a stack of so many takes in memory, apart from what is measured."""
+def bytes_of(spec: Spec, members: int, device: str = "cpu") -> int:
+    """What a stack of so many takes in memory; on the CPU apart from what is measured, on a GPU with it."""
+    network, batch = spec.network, spec.training.batch_size
     # Parameters, gradients and two slots; of each layer's outputs what a step keeps of them on the way there and back.
-    numbers = 4 * spec.network.parameter_count + 12 * spec.network.output_count * spec.training.batch_size
-    return 4 * numbers * members
+    numbers = 4 * network.parameter_count + 12 * network.output_count * batch
+    if device == "cpu":
+        return 4 * numbers * members
+    # The images of a batch, and the places of those of the next 256 steps; each captured form of a step, with and
+    # without statistics or histograms, has memory of its own; and a step's histograms of two tensors at least.
+    images = batch * (4 * INPUTS + 8 * 256)
+    graphs = 3 * 4 * (2 * network.parameter_count + 12 * network.output_count * batch)
+    records = max(RECORD_MEBIBYTES * 2**20, 2 * network.depth * BINS * 4)
+    return (4 * numbers + images + graphs + records) * members

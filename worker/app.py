@@ -63,7 +63,12 @@ def _executor() -> Any:
 @app.task(name=TRAIN)  # type: ignore[untyped-decorator]  # Celery ships no types
 def train(experiment_id: str) -> None:
     """Run one experiment. A message for one that ended, runs elsewhere or does not exist does nothing."""
-    _executor().execute(experiment_id, settings, _database())
+    executor = _executor()
+    try:
+        executor.execute(experiment_id, settings, _database())
+    except executor.DeviceLost as error:
+        _logger.critical("this process ends, and the pool starts another: the device is lost: %s", error)
+        os._exit(os.EX_SOFTWARE)  # what exits in good order would take the parent along
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # who listens keeps Celery from doing it

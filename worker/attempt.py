@@ -41,6 +41,14 @@ patience = Patience(stopping)
 OF_THE_WORKER = (LeaseLost, WorkerStopping, DatabaseUnavailable)
 
 
+class DeviceLost(Exception):
+    """The device answers nothing any more, and never will in this process, which must end.
+
+    What it trained is then a lost worker's, as if it had been killed: the next goes on when the leases have run out,
+    and after so many attempts it is the experiment's fault.
+    """
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One worker's try at one experiment."""

@@ -26,13 +26,13 @@ from gradprobe.errors import (
 from gradprobe.logs import bound
 from gradprobe.settings import Settings
 from gradprobe.spec import Spec
-from gradprobe.stacking import bytes_of
+from gradprobe.stacking import RECORD_MEBIBYTES, bytes_of
 from gradprobe.state import Status
 from gradprobe.store import checkpoints, leases, series
 from gradprobe.store.database import Database
 from gradprobe.store.experiments import Record
 from gradprobe.store.leases import Lease
-from worker.attempt import Attempt, failure, patience, provenance, result, stopping, worker_name
+from worker.attempt import Attempt, DeviceLost, failure, patience, provenance, result, stopping, worker_name
 from worker.checkpoint import Checkpoint, CheckpointUnusable
 from worker.data import Dataset
 from worker.flush import Flusher
@@ -40,6 +40,7 @@ from worker.heartbeat import Heartbeat, beating
 from worker.loop import Chunk, Outcome, Pace
 from worker.network.builders import device_of
 from worker.stack import warming
+from worker.stack.device.data import DeviceData, on_device
 from worker.stack.images import Data, data_of
 from worker.stack.lane import Lane, fresh, resumed, was_stacked
 from worker.stack.training import train_stack
@@ -49,6 +50,8 @@ _logger = logging.getLogger(__name__)
 #: So many are taken along even where they are more than half: fewer are not faster.
 _WORTHWHILE: Final = 16
 _MEBIBYTE: Final = 1024 * 1024
+#: What a stack may take of a GPU's free memory; the rest is for what can't be told before.
+_SHARE_OF_GPU: Final = 0.5
 
 Load = Callable[[str, str, Settings], Dataset]
 
@@ -57,6 +60,7 @@ def claim(identifier: str, settings: Settings, database: Database) -> list[Attem
     """Claim an experiment, and those that are to train beside it; none where there is nothing to claim.
 
     What began in a stack goes on in one, be it of one, and what began by itself by itself: the two round differently.
+    So do kinds of devices: what began on the CPU goes on there, on a worker with a GPU too.
     """
     with database.write() as connection:
         found = leases.claim(connection, identifier, worker_name(), settings.lease_seconds)
@@ -64,15 +68,16 @@ def claim(identifier: str, settings: Settings, database: Database) -> list[Attem
             return []
         taken, stacked = [found], False
         if leases.can_stack(connection, identifier):
-            taken += _claim_others(connection, identifier, _most(found[0].spec, settings), settings)
-            stacked = len(taken) > 1 or found[1].attempt > 1
+            most = _most(found[0], settings)
+            taken += _claim_others(connection, identifier, most, settings)
+            stacked = len(taken) > 1 or (most > 0 and found[1].attempt > 1)
             if not stacked:
                 leases.train_alone(connection, found[1])
     return [Attempt(record, lease, settings, database, stacked) for record, lease in taken]
 
 
 def _claim_others(connection: Connection, identifier: str, most: int, settings: Settings) -> list[tuple[Record, Lease]]:
-    if most == 1:
+    if most <= 1:
         return []
     waiting = leases.waiting_like(connection, identifier, 2 * most)
     share = min(most - 1, max(_WORTHWHILE - 1, (len(waiting) + 1) // 2))
@@ -80,16 +85,37 @@ def _claim_others(connection: Connection, identifier: str, most: int, settings: 
     return [found for found in claimed if found is not None]
 
 
-def _most(document: dict[str, Any], settings: Settings) -> int:
-    """How many of this shape fit; one where it trains on a GPU, or can't be trained at all."""
+def device_for(record: Record) -> torch.device:
+    """Where it trains in a stack: the CPU, which all workers have, if it began there; else what its spec says."""
+    if record.iteration and (record.provenance or {}).get("device") == "cpu":
+        return torch.device("cpu")
+    return device_of(Spec.model_validate(record.spec).training.device)
+
+
+def _most(record: Record, settings: Settings) -> int:
+    """How many of this shape fit where it trains; none where it can't be trained at all, as its attempt will tell."""
     try:
-        spec = Spec.model_validate(document)
+        spec, device = Spec.model_validate(record.spec), device_for(record)
     except ValidationError:
-        return 1
-    if device_of(spec.training.device).type != "cpu":
-        return 1
-    fitting = settings.stack_memory_mebibytes * _MEBIBYTE // bytes_of(spec, 1)
-    return max(1, min(settings.stack_members, fitting))
+        return 0
+    if device.type == "cpu":
+        fitting = settings.stack_memory_mebibytes * _MEBIBYTE // bytes_of(spec, 1)
+        return max(1, min(settings.stack_members, fitting))
+    if not torch.cuda.is_available():
+        return 0
+    fitting = int(_SHARE_OF_GPU * _free_on(device)) // bytes_of(spec, 1, device.type)
+    return max(1, min(settings.gpu_stack_members, fitting))
+
+
+def _free_on(device: torch.device) -> int:
+    """Bytes that a GPU has left, with those that this process holds and does not use."""
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
+
+
+def _data(dataset: Dataset, device: torch.device) -> Data | DeviceData:
+    """In the form of the stack that trains on this device: compiled for the CPU, torch's for any other."""
+    return data_of(dataset) if device.type == "cpu" else on_device(dataset, device)
 
 
 def train_together(attempts: Sequence[Attempt], load: Load) -> dict[str, Status]:
@@ -104,6 +130,8 @@ def train_together(attempts: Sequence[Attempt], load: Load) -> dict[str, Status]
             company.give_back("this worker stops")
         except DatabaseUnavailable as error:
             _logger.error("left to the next worker, the database stayed away: %s", error)
+        except torch.AcceleratorError as error:
+            raise DeviceLost(str(error)) from error
         except Exception:
             _logger.exception("a stack of %d failed, each trains by itself now", len(attempts))
             company.disband()
@@ -116,6 +144,7 @@ class Company:
     def __init__(self, attempts: Sequence[Attempt], heartbeat: Heartbeat) -> None:
         self._attempts = {attempt.record.id: attempt for attempt in attempts}
         self._settings, self._database = attempts[0].settings, attempts[0].database
+        self._device = device_for(attempts[0].record)
         self._flushers: dict[str, Flusher] = {}
         self._heartbeat = heartbeat
         self._leaving: dict[str, type[Exception]] = {}
@@ -128,7 +157,7 @@ class Company:
         spec = next(iter(self._attempts.values())).spec
         with telemetry.span("load data set", attributes={"gradprobe.dataset": spec.dataset.name}):
             dataset = load(spec.dataset.name, spec.dataset.normalization, self._settings)
-        data = data_of(dataset)
+        data = _data(dataset, self._device)
         lanes = [lane for attempt in [*self._attempts.values()] if (lane := self._lane(attempt, data)) is not None]
         self._note_beginning(dataset)
         _logger.info("%d train side by side", len(lanes))
@@ -136,16 +165,21 @@ class Company:
         pace = Pace(
             settings.flush_seconds,
             min(settings.flush_seconds, 0.25),
-            max(settings.probe_memory_mebibytes, 8 * len(lanes)),
+            max(settings.probe_memory_mebibytes, RECORD_MEBIBYTES * len(lanes)),
             settings.checkpoint_seconds,
         )
-        warming.prepare()
+        if isinstance(data, Data):
+            warming.prepare()
         self._began = time.monotonic()
         train_stack(lanes, data, self, pace)
 
-    def _lane(self, attempt: Attempt, data: Data) -> Lane | None:
-        """Where the member is; None for one that has begun by itself and goes on so."""
+    def _lane(self, attempt: Attempt, data: Data | DeviceData) -> Lane | None:
+        """Where the member is; None for one that has begun by itself, or elsewhere, and goes on so."""
         identifier, spec = attempt.record.id, attempt.spec
+        if attempt.record.iteration and device_for(attempt.record).type != self._device.type:
+            attempt.write(leases.give_back)
+            del self._attempts[identifier]
+            return None
         flusher = Flusher(self._database, attempt.lease, self._settings.maximum_attempts)
         lane = None
         if attempt.record.iteration:
@@ -157,7 +191,7 @@ class Company:
                     attempt.write(leases.give_back)
                     del self._attempts[identifier]
                     return None
-                lane = resumed(identifier, spec, len(data), Checkpoint.read(state or b""))
+                lane = resumed(identifier, spec, len(data), Checkpoint.read(state or b""), self._device.type)
                 flusher.resume(attempt.record.iteration)
             except (CheckpointUnusable, CorruptBlock) as error:
                 _logger.warning("%s: its checkpoint can't be used, it begins anew: %s", identifier, error)
@@ -174,7 +208,7 @@ class Company:
         def note() -> None:
             with self._database.write() as connection:
                 for identifier, attempt in sorted(self._attempts.items()):
-                    told = provenance(attempt.spec, dataset, torch.device("cpu"), members)
+                    told = provenance(attempt.spec, dataset, self._device, members)
                     try:
                         leases.note_provenance(connection, attempt.lease, told)
                     except LeaseLost:

@@ -1,10 +1,14 @@
 """Loss and accuracy over a whole set of images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from gradprobe.blocks import StatisticsBlock
 
 _IMAGES_AT_ONCE = 5000
 #: Convolutions' outputs are hundreds of times as large as their inputs.
@@ -34,3 +38,10 @@ def evaluate(network: nn.Module, images: Tensor, labels: Tensor) -> Evaluation:
             correct += (logits.argmax(1) == wanted).sum()
     network.train(was_training)
     return Evaluation(float(loss) / len(labels), float(correct) / len(labels))
+
+
+def block_of(evaluations: Sequence[tuple[int, Evaluation]]) -> StatisticsBlock:
+    """What was found before these steps, as a block of `statistics.STATISTICS["evaluation"]`, [2, 1, S]."""
+    steps = np.array([step for step, _ in evaluations], np.int64)
+    values = np.array([[found.loss, found.accuracy] for _, found in evaluations], np.float32).reshape(-1, 2)
+    return StatisticsBlock(steps, values.T[:, None, :])

@@ -27,7 +27,7 @@ from gradprobe.state import Status
 from gradprobe.store import checkpoints, leases
 from gradprobe.store.database import Database
 from worker import company, warm
-from worker.attempt import OF_THE_WORKER, Attempt, failure, patience, provenance, result, stopping
+from worker.attempt import OF_THE_WORKER, Attempt, DeviceLost, failure, patience, provenance, result, stopping
 from worker.checkpoint import Checkpoint, CheckpointUnusable
 from worker.data import load
 from worker.flush import Flusher
@@ -41,12 +41,14 @@ _logger = logging.getLogger(__name__)
 #: Multiply-adds an iteration from which more than one thread pays; below it they only wait for each other.
 _THREADS_PAY_FROM = 50_000_000
 
-__all__ = ["execute", "stopping", "warm_up"]
+__all__ = ["DeviceLost", "execute", "stopping", "warm_up"]
 
 
 def warm_up() -> None:
     """Compile what every experiment needs, or load it; what stacks need is loaded beside what comes next."""
     warm.warm_up()
+    if torch.cuda.is_available():
+        torch.cuda.mem_get_info()  # the first question takes a second, and a claim asks it within a transaction
     if warming.is_kept():
         threading.Thread(target=_load_stacks, name="warm-up", daemon=True).start()
 
@@ -118,6 +120,8 @@ def _outcome(attempt: Attempt, heartbeat: Heartbeat) -> tuple[Status, dict[str, 
         raise
     except ExperimentCancelled:
         return Status.CANCELLED, {}
+    except torch.AcceleratorError as error:
+        raise DeviceLost(str(error)) from error
     except Exception as error:  # noqa: BLE001 - `failure` logs it
         return Status.FAILED, {"error": failure(error)}
     return Status.SUCCEEDED, {"result": result(outcome, attempt.record.iterations)}

@@ -10,6 +10,7 @@ from gradprobe.probe import Probe
 from gradprobe.spec import Spec
 from worker import batches, optimizers, passes, schedules
 from worker.clipping import clip
+from worker.graphed import GraphedStep, can_be_captured
 from worker.network import builders
 from worker.precision import Precision
 
@@ -23,9 +24,13 @@ class Learned(NamedTuple):
 
 
 class Learner:
-    """A spec's network, optimizer, precision and clipping on a device."""
+    """A spec's network, optimizer, precision and clipping on a device.
 
-    def __init__(self, spec: Spec, device: torch.device) -> None:
+    Args:
+        graphed: whether a step is one that CUDA can capture and replay; None: on CUDA, where that is possible.
+    """
+
+    def __init__(self, spec: Spec, device: torch.device, graphed: bool | None = None) -> None:
         self._spec = spec
         self.network = builders.build(spec.network, batches.initialization_generator(spec.training.seed)).to(device)
         self.parameters = list(self.network.parameters())
@@ -36,12 +41,17 @@ class Learner:
         self._step = optimizers.stepping(self._optimizer)
         learning = passes.Learning(self.network, self.parameters, self._precision, self._optimizer)
         self._pass = passes.choose(learning, device)
+        if graphed is None:
+            graphed = device.type == "cuda" and can_be_captured(spec)
+        self._graphed = GraphedStep(learning, spec.gradient_clipping, device) if graphed else None
 
     def learn(self, step: int, images: Tensor, labels: Tensor, probe: Probe) -> Learned:
         """One iteration on images [B, 784] and labels [B], seen by the probe."""
         clipping = self._spec.gradient_clipping
         rate = schedules.apply(self._optimizer, self._spec.optimizer, step, self._spec.training.iterations)
         probe.arm(step, self._precision.scale)
+        if self._graphed is not None:
+            return Learned(*self._graphed(images, labels, probe, rate), rate)
         loss, logits = self._pass(images, labels, probe)
         if clipping is not None:
             clip(clipping, self.parameters)

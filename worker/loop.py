@@ -17,7 +17,7 @@ from gradprobe.spec import Spec
 from worker import batches, randomness
 from worker.checkpoint import Calendar, Checkpoint, Position, Run
 from worker.data import Dataset
-from worker.evaluate import Evaluation, evaluate
+from worker.evaluate import Evaluation, block_of, evaluate
 from worker.learner import Learner
 from worker.metrics import Metrics
 from worker.network import builders
@@ -149,8 +149,7 @@ class Tests:
         self._network = network
         self._every = every
         self._test = dataset.test_images.to(device), dataset.test_labels.to(device)
-        self._steps: list[int] = []
-        self._values: list[Evaluation] = []
+        self._found: list[tuple[int, Evaluation]] = []
 
     def evaluate_if_due(self, step: int) -> None:
         """Evaluate before every so many steps."""
@@ -160,16 +159,13 @@ class Tests:
     def evaluate(self, step: int) -> Evaluation:
         """Evaluate the network as it is before this step, and keep the figures."""
         evaluation = evaluate(self._network, *self._test)
-        self._steps.append(step)
-        self._values.append(evaluation)
+        self._found.append((step, evaluation))
         return evaluation
 
     def drain(self) -> StatisticsBlock:
         """As a block of `statistics.STATISTICS["evaluation"]`, [2, 1, S]."""
-        steps = np.array(self._steps, dtype=np.int64)
-        values = np.array([[value.loss, value.accuracy] for value in self._values], np.float32).reshape(-1, 2)
-        self._steps, self._values = [], []
-        return StatisticsBlock(steps, values.T[:, None, :])
+        taken, self._found = self._found, []
+        return block_of(taken)
 
 
 class FinalLoss:

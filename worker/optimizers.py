@@ -49,13 +49,104 @@ def stepping(optimizer: optim.Optimizer) -> Callable[[], None]:
     return optimizer.step
 
 
+class Stepping:
+    """The optimizer's step with its learning rate in a tensor, so that it can be captured; the state stays its own.
+
+    Args:
+        rate: float32 [], on the parameters' device; a step reads it there.
+    """
+
+    def __init__(self, optimizer: optim.Optimizer, rate: Tensor) -> None:
+        self._optimizer, self._rate = optimizer, rate
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Before the first step, and not as part of a capture: make the state that the optimizer has not yet."""
+        if self._prepared:
+            return
+        self._prepared = True
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                state = self._optimizer.state[parameter]
+                for name in self._slots(group):
+                    state.setdefault(name, torch.zeros_like(parameter, memory_format=torch.preserve_format))
+                if "step" in state or not isinstance(self._optimizer, optim.SGD):
+                    state["step"] = torch.as_tensor(state.get("step", 0.0), dtype=torch.float32).to(parameter.device)
+
+    def _slots(self, group: dict[str, Any]) -> list[str]:
+        if isinstance(self._optimizer, optim.SGD):
+            return ["momentum_buffer"] if group["momentum"] else []
+        return ["square_avg"] if isinstance(self._optimizer, optim.RMSprop) else ["exp_avg", "exp_avg_sq"]
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """One step, with the gradients that the parameters have."""
+        for group in self._optimizer.param_groups:
+            parameters = group["params"]
+            gradients = [parameter.grad for parameter in parameters]
+            states = [self._optimizer.state[parameter] for parameter in parameters]
+            slots = [[state[name] for state in states] for name in self._slots(group)]
+            if isinstance(self._optimizer, optim.SGD):
+                self._descend(group, parameters, gradients, slots)
+                continue
+            steps = [state["step"] for state in states]
+            torch._foreach_add_(steps, 1)
+            if isinstance(self._optimizer, optim.RMSprop):
+                self._rmsprop(group, parameters, gradients, slots[0])
+            else:
+                self._adam(group, parameters, gradients, [*slots, [], steps])
+
+    def _descend(self, group: dict[str, Any], parameters: Any, gradients: Any, slots: list[list[Tensor]]) -> None:
+        # A first step from a momentum of zero is torch's first step.
+        torch._fused_sgd_(
+            parameters,
+            gradients,
+            slots[0] if slots else [],
+            lr=self._rate,
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            dampening=0.0,
+            nesterov=group["nesterov"],
+            maximize=False,
+            is_first_step=False,
+        )
+
+    def _rmsprop(self, group: dict[str, Any], parameters: Any, gradients: Any, squares: list[Tensor]) -> None:
+        if group["weight_decay"]:
+            gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
+        torch._foreach_mul_(squares, group["alpha"])
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - group["alpha"])
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_add_(roots, group["eps"])
+        torch._foreach_div_(roots, -self._rate)
+        torch._foreach_addcdiv_(parameters, gradients, roots)
+
+    def _adam(self, group: dict[str, Any], parameters: Any, gradients: Any, state: Any) -> None:
+        beta1, beta2 = group["betas"]
+        _adam_kernel(self._optimizer)(
+            parameters,
+            gradients,
+            *state,
+            lr=self._rate,
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+def _adam_kernel(optimizer: optim.Optimizer) -> Callable[..., None]:
+    return torch._fused_adamw_ if isinstance(optimizer, optim.AdamW) else torch._fused_adam_
+
+
 class _FusedAdam:
     """Its first step is torch's own, which makes the state."""
 
     def __init__(self, optimizer: optim.Adam) -> None:
         self._optimizer = optimizer
-        decoupled = isinstance(optimizer, optim.AdamW)
-        self._kernel: Callable[..., None] = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        self._kernel = _adam_kernel(optimizer)
         self._groups: list[tuple[dict[str, Any], list[list[Tensor]]]] = []
         self._steps = torch.empty(0)
 

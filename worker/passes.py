@@ -21,6 +21,48 @@ _logger = logging.getLogger(__name__)
 MOST_TAPE_BYTES = 512 * 2**20
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What a network's hook points tell of one step: z, and h with what the activation got, one entry a layer."""
+
+    armed: bool = True
+    outputs: list[Tensor] = field(default_factory=list)
+    inputs: list[Tensor] = field(default_factory=list)
+    activated: list[Tensor] = field(default_factory=list)
+
+    def see_output(self, index: int, output: Tensor) -> None:
+        """Layer `index` has computed z."""
+        self.outputs.append(output)
+
+    def see_activation(self, index: int, entry: Tensor, output: Tensor) -> None:
+        """The activation after layer `index` has computed h."""
+        self.inputs.append(entry)
+        self.activated.append(output)
+
+
+@dataclass(frozen=True, slots=True)
+class Differentiated:
+    """Loss [], logits [B, 10], parameters' gradients, δ/B of each layer, and what the network's hook points told."""
+
+    loss: Tensor
+    logits: Tensor
+    gradients: list[Tensor]
+    deltas: list[Tensor]
+    seen: _Seen
+
+    def captured(self, gradients: list[Tensor], delta_scale: float) -> Captured:
+        """What a probe takes; gradients are those of its parameters, in its order."""
+        last = self.seen.outputs[-1].detach()
+        return Captured(
+            gradients=gradients,
+            deltas=self.deltas,
+            outputs=[*(h.detach() for h in self.seen.activated), last],
+            inputs=[*(z.detach() for z in self.seen.inputs), last],
+            delta_scale=delta_scale,
+            trusted=True,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Learning:
     """What a pass works on."""
@@ -35,6 +77,14 @@ class Learning:
         with self.precision.forward():
             logits = self.network(images)
         return functional.cross_entropy(logits.float(), labels), logits
+
+    def gradients_of(self, images: Tensor, labels: Tensor, seed: Tensor) -> "Differentiated":
+        """Forward and backward as tensors, nothing of which is in a parameter's `grad`; of the loss times `seed` []."""
+        with _watched(self.network) as seen:
+            loss, logits = self.loss_of(images, labels)
+            gradients = torch.autograd.grad(loss, [*self.parameters, *seen.outputs], seed)
+        count = len(self.parameters)
+        return Differentiated(loss, logits, list(gradients[:count]), list(gradients[count:]), seen)
 
 
 #: Computes loss [] and logits [B, 10], leaves each parameter's unscaled gradient in its `grad`, tells the probe.
@@ -59,25 +109,6 @@ class EagerPass:
         self.learning.precision.backward(loss, self.learning.optimizer)
         probe.collect()
         return loss, logits
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What a network's hook points tell of one step: z, and h with what the activation got, one entry a layer."""
-
-    armed: bool = True
-    outputs: list[Tensor] = field(default_factory=list)
-    inputs: list[Tensor] = field(default_factory=list)
-    activated: list[Tensor] = field(default_factory=list)
-
-    def see_output(self, index: int, output: Tensor) -> None:
-        """Layer `index` has computed z."""
-        self.outputs.append(output)
-
-    def see_activation(self, index: int, entry: Tensor, output: Tensor) -> None:
-        """The activation after layer `index` has computed h."""
-        self.inputs.append(entry)
-        self.activated.append(output)
 
 
 @dataclass(slots=True)
@@ -128,19 +159,12 @@ class RepeatedPass:
         learning, precision = self._learning, self._learning.precision
         seed = torch.full((), precision.scale)
         named = [*learning.parameters, *learning.network.buffers(), images, labels, seed]
-        with _watched(learning.network) as seen, Recorder(named, MOST_TAPE_BYTES) as recorder:
-            loss, logits = learning.loss_of(images, labels)
-            gradients = torch.autograd.grad(loss, [*learning.parameters, *seen.outputs], seed)
-        copies = _give_gradients(learning.parameters, gradients)
-        loss, logits = loss.detach(), logits.detach()
-        captured = Captured(
-            gradients=[_gradient_of(parameter) for parameter in probe.parameters],
-            deltas=list(gradients[len(learning.parameters) :]),
-            outputs=[*(h.detach() for h in seen.activated), seen.outputs[-1].detach()],
-            inputs=[*(z.detach() for z in seen.inputs), seen.outputs[-1].detach()],
-            delta_scale=len(images) / precision.scale,
-            trusted=True,
-        )
+        with Recorder(named, MOST_TAPE_BYTES) as recorder:
+            found = learning.gradients_of(images, labels, seed)
+        copies = _give_gradients(learning.parameters, found.gradients)
+        loss, logits = found.loss.detach(), found.logits.detach()
+        gradients = [_gradient_of(parameter) for parameter in probe.parameters]
+        captured = found.captured(gradients, len(images) / precision.scale)
         try:
             tape = recorder.tape()
             captured.lasting = True
@@ -171,7 +195,7 @@ def _give_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tens
     """
     copies: list[Callable[[], object]] = []
     taken: set[int] = set()
-    for parameter, gradient in zip(parameters, gradients, strict=False):
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         memory = gradient.untyped_storage().data_ptr()
         if memory in taken or not gradient.is_contiguous():
             parameter.grad = gradient.clone(memory_format=torch.contiguous_format)

@@ -4,20 +4,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import torch
-
-from benchmarks.results import Result, Row, Table, perform
-from benchmarks.scale import service, stacks
-
-
-def gpu() -> Table:
-    """What needs a GPU."""
-    title = "on a GPU"
-    if not torch.cuda.is_available():
-        return Table(title, [Row("stacks and single networks on CUDA", note="no GPU here")])
-    name = torch.cuda.get_device_name()
-    return Table(title, [Row("stacks on CUDA", note=f"{name}: stacks are trained on the CPU alone so far")])
-
+from benchmarks.results import Result, Table, perform
+from benchmarks.scale import gpu, service, stacks
 
 Part = Callable[[bool], Sequence[Table]]
 
@@ -27,7 +15,7 @@ PARTS: dict[str, Part] = {
     "first": lambda quick: [service.first_statistics(_effort(quick))],
     "tiny": lambda quick: [service.tiny(_effort(quick))],
     "workers": lambda quick: service.by_workers(_effort(quick)),
-    "gpu": lambda _: [gpu()],
+    "gpu": gpu.tables,
 }
 
 

@@ -28,7 +28,8 @@ from gradprobe.spec import Spec
 from gradprobe.store import series
 from worker.flush import Flusher
 from worker.loop import Chunk, Outcome, Pace
-from worker.stack.images import data_of
+from worker.stack.device.data import DeviceData
+from worker.stack.images import Data, data_of
 from worker.stack.lane import fresh
 from worker.stack.training import train_stack
 
@@ -73,18 +74,18 @@ def measure(effort: Effort) -> list[Table]:
     }
     times = in_rounds(subjects, effort.rounds)
     goals = {name: [Goal(FASTER, "≥", goal)] for name, (_, _, goal) in kinds.items() if goal is not None}
-    largest = Table(f"classic net, {most} members of their own seeds, one core", _rows(times, goals))
+    largest = Table(f"classic net, {most} members of their own seeds, one core", rows_of(times, goals))
     spec = recorded(Spec(), 10, 10)
     sizes = {PLAIN: plain} | {
         f"{members} members": partial(stacked, spec, members, False, effort) for members in effort.members
     }
     return [
         largest,
-        Table("classic net, everything every 10th step, by members", _rows(in_rounds(sizes, effort.rounds), {})),
+        Table("classic net, everything every 10th step, by members", rows_of(in_rounds(sizes, effort.rounds), {})),
     ]
 
 
-def _rows(times: Mapping[str, Times], goals: Mapping[str, list[Goal]]) -> list[Row]:
+def rows_of(times: Mapping[str, Times], goals: Mapping[str, list[Goal]]) -> list[Row]:
     base = times[PLAIN]
     return [
         Row(
@@ -143,9 +144,9 @@ class _Clock:
         raise AssertionError(identifier)
 
 
-def stacked(spec: Spec, members: int, kept: bool, effort: Effort) -> Timed:
-    """Time one member's step in a stack of so many, each with a seed of its own."""
-    data = data_of(dataset(effort.dataset))
+def stacked(spec: Spec, members: int, kept: bool, effort: Effort, data: Data | DeviceData | None = None) -> Timed:
+    """Time one member's step in a stack of so many, each with a seed of its own, where `data` are; None: on the CPU."""
+    data = data or data_of(dataset(effort.dataset))
     specs = {str(seed): _seeded(lasting(spec, NEVER), seed) for seed in range(members)}
     with _stored(specs) if kept else _nowhere() as keep:
         clock = _Clock(effort.seconds, keep)

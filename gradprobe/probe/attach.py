@@ -128,6 +128,25 @@ class Probe:
         if self._hooked:
             self._forget()
 
+    @property
+    def replayable(self) -> RingCollector | None:
+        """What a step that is captured once and replayed writes to on the device; there is none before the first step.
+
+        Around such a step come `arm` and `note`, which do on the host what the others do there.
+        """
+        return self._collector if isinstance(self._collector, RingCollector) else None
+
+    @property
+    def weights(self) -> Sequence[Tensor]:
+        """The layers' weights, as they are now."""
+        return self._weights
+
+    def note(self, delta_scale: float) -> None:
+        """After a replayed step that was armed: its tensors are in the collector's next row."""
+        if self._moment is not None and self.replayable is not None:
+            self.replayable.note(self._moment, delta_scale)
+        self._moment = None
+
     def drain(self) -> Measured:
         """Everything measured since the last drain, on the host."""
         return NOTHING if self._collector is None else self._collector.drain()

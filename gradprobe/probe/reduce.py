@@ -2,6 +2,9 @@
 
 Elements are float32 [S, N]; sums run in float64, because squares of a starved layer's gradients underflow float32 and
 because a mean near zero is a difference of large sums. Results are float64.
+
+Where all elements are finite, which is looked up on the host, less is to be done for the same bits. With `looking` off
+nothing is looked up, so that what is called can be captured as part of a CUDA graph.
 """
 
 import torch
@@ -17,16 +20,20 @@ from gradprobe.histogram import (
 )
 
 _CHUNK_ELEMENTS = 1 << 20
+#: Where nothing is looked up: float64 of so many elements takes a device 128 MiB.
+_UNSEEN_ELEMENTS = 1 << 24
 _NAN = float("nan")
 
 
-def distribution(elements: Tensor) -> Tensor:
+def distribution(elements: Tensor, looking: bool = True) -> Tensor:
     """`statistics.DISTRIBUTION` of each row of elements [S, N]: float64 [7, S]."""
-    return torch.cat([_distribution(chunk) for chunk in _chunks(elements)], dim=1)
+    if looking:
+        return torch.cat([_distribution(chunk) for chunk in _chunks(elements)], dim=1)
+    return torch.cat([_unseen_distribution(chunk) for chunk in _chunks(elements, _UNSEEN_ELEMENTS)], dim=1)
 
 
-def _chunks(elements: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.split(elements, max(1, _CHUNK_ELEMENTS // max(1, elements.shape[1]))))
+def _chunks(elements: Tensor, most: int = _CHUNK_ELEMENTS) -> tuple[Tensor, ...]:
+    return tuple(torch.split(elements, max(1, most // max(1, elements.shape[1]))))
 
 
 def _distribution(elements: Tensor) -> Tensor:
@@ -67,18 +74,43 @@ def _masked_distribution(wide: Tensor) -> Tensor:
     return torch.cat([rows, (wide.shape[1] - count)[None]])
 
 
-def norm(elements: Tensor) -> Tensor:
+def _unseen_distribution(elements: Tensor) -> Tensor:
+    # As few ways through the memory as can be: on a GPU they are what it takes.
+    finite = elements.isfinite()
+    count = finite.sum(1).double()
+    values = torch.where(finite, elements, 0.0)
+    wide = values.double()
+    mean = wide.sum(1) / count
+    deviation = torch.where(finite, wide - mean[:, None], 0.0)
+    rows = torch.stack(
+        [
+            torch.linalg.vector_norm(wide, 1, dim=1) / count,
+            mean,
+            torch.linalg.vector_norm(deviation, dim=1) / count.sqrt(),
+            torch.linalg.vector_norm(wide, dim=1),
+            torch.linalg.vector_norm(values, torch.inf, dim=1).double(),
+            (elements == 0).sum(1) / count,
+        ]
+    )
+    return torch.cat([torch.where(count == 0, _NAN, rows), (elements.shape[1] - count)[None]])
+
+
+def norm(elements: Tensor, looking: bool = True) -> Tensor:
     """√Σx² of each row, [S, N] → float64 [S]; not finite where an element isn't."""
-    return torch.cat([chunk.double().square_().sum(1).sqrt_() for chunk in _chunks(elements)])
+    if looking:
+        return torch.cat([chunk.double().square_().sum(1).sqrt_() for chunk in _chunks(elements)])
+    return torch.cat([torch.linalg.vector_norm(c.double(), dim=1) for c in _chunks(elements, _UNSEEN_ELEMENTS)])
 
 
-def update_ratio(before: Tensor, after: Tensor) -> Tensor:
+def update_ratio(before: Tensor, after: Tensor, looking: bool = True) -> Tensor:
     """‖after − before‖ / ‖before‖ of each row, over the elements finite before: [S, N] twice → float64 [S].
 
     0 where both norms are 0; not finite where the step made an element so; NaN where no element was finite before.
     """
-    pairs = zip(_chunks(before), _chunks(after), strict=True)
-    return torch.cat([_update_ratio(old.double(), new.double()) for old, new in pairs])
+    most = _CHUNK_ELEMENTS if looking else _UNSEEN_ELEMENTS
+    kind = _update_ratio if looking else _unseen_update_ratio
+    pairs = zip(_chunks(before, most), _chunks(after, most), strict=True)
+    return torch.cat([kind(old.double(), new.double()) for old, new in pairs])
 
 
 def _update_ratio(old: Tensor, new: Tensor) -> Tensor:
@@ -94,9 +126,17 @@ def _update_ratio(old: Tensor, new: Tensor) -> Tensor:
     return torch.where(finite.any(1), ratio, _NAN)
 
 
-def mean_and_std(elements: Tensor) -> Tensor:
+def _unseen_update_ratio(old: Tensor, new: Tensor) -> Tensor:
+    finite = old.isfinite()
+    size = torch.linalg.vector_norm(torch.where(finite, old, 0.0), dim=1)
+    changed = torch.linalg.vector_norm(torch.where(finite, new - old, 0.0), dim=1)
+    ratio = torch.where(changed == 0, 0.0, changed / size)
+    return torch.where(finite.any(1), ratio, _NAN)
+
+
+def mean_and_std(elements: Tensor, looking: bool = True) -> Tensor:
     """Mean and standard deviation of each row's finite elements: [S, N] → float64 [2, S]."""
-    return distribution(elements)[1:3]
+    return distribution(elements, looking)[1:3]
 
 
 def share(chosen: Tensor, elements: Tensor) -> Tensor:
@@ -117,11 +157,15 @@ def histogram(elements: Tensor) -> Tensor:
 
 
 def _histogram(elements: Tensor) -> Tensor:
+    row = torch.arange(len(elements), device=elements.device, dtype=torch.int64)[:, None] * BINS
+    return torch.bincount((bins(elements) + row).flatten(), minlength=len(elements) * BINS).view(-1, BINS)
+
+
+def bins(elements: Tensor) -> Tensor:
+    """The bin on the fixed grid of each element, int32 of the same shape."""
     bits = elements.contiguous().view(torch.int32)
     numbers = (bits >> SHIFT) & (BINS - 1)
     magnitude = bits & 0x7FFFFFFF
     numbers = torch.where(magnitude < 0x00800000, (numbers & SIGN) | POSITIVE_SUBNORMAL, numbers)
     numbers = torch.where(magnitude == 0, ZERO, numbers)
-    numbers = torch.where(magnitude > 0x7F800000, NOT_A_NUMBER, numbers)
-    row = torch.arange(len(elements), device=elements.device, dtype=torch.int64)[:, None] * BINS
-    return torch.bincount((numbers + row).flatten(), minlength=len(elements) * BINS).view(-1, BINS)
+    return torch.where(magnitude > 0x7F800000, NOT_A_NUMBER, numbers)

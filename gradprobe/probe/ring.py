@@ -39,6 +39,10 @@ class Ring:
             self._slots[row] = slots
         torch._foreach_copy_(slots, list(tensors))
 
+    def write_at(self, row: Tensor, tensors: Sequence[Tensor]) -> None:
+        """The same at the row that an int64 [1] on the device says, so that it can be captured once for every row."""
+        self.buffer.index_copy_(0, row, torch.cat([tensor.reshape(-1).float() for tensor in tensors])[None])
+
     def segment(self, index: int, rows: Tensor | slice) -> Tensor:
         """One tensor's elements over the chosen rows, [S, N]."""
         start = sum(self.sizes[:index])

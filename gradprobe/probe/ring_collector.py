@@ -54,6 +54,8 @@ class RingCollector:
         self._shapes = _shapes(captured.deltas), _shapes(captured.outputs)
         self._clipped: Ring | None = None
         self._rings = self._allocate(captured, weights)
+        # Where replayed steps write: they are captured once, and every step has another row.
+        self._row = torch.zeros(1, dtype=torch.int64, device=weights[0].device)
 
     @property
     def full(self) -> bool:
@@ -77,26 +79,59 @@ class RingCollector:
     @torch.no_grad()
     def collect(self, moment: Moment, captured: Captured, weights: Sequence[Tensor]) -> None:
         """Copy one step's tensors, one fused call a kind."""
-        row, rings = len(self._moments), self._rings
-        rings.gradients.write(row, captured.gradients)
-        for ring, tensors in (
+        for ring, tensors in self._taken(captured, weights):
+            ring.write(len(self._moments), tensors)
+        self.note(moment, captured.delta_scale, captured.gradient_scale)
+
+    def note(self, moment: Moment, delta_scale: float, gradient_scale: float = 1.0) -> None:
+        """The row behind those in use has a step's tensors."""
+        self._scales.append(delta_scale)
+        self._gradient_scales.append(gradient_scale)
+        self._moments.append(moment)
+
+    def _taken(self, captured: Captured, weights: Sequence[Tensor]) -> list[tuple[Ring, Sequence[Tensor]]]:
+        rings = self._rings
+        pairs = [
+            (rings.gradients, captured.gradients),
             (rings.deltas, captured.deltas),
             (rings.outputs, captured.outputs),
             (rings.inputs, captured.inputs),
             (rings.weights, weights),
-        ):
-            if ring is not None:
-                ring.write(row, tensors)
-        self._scales.append(captured.delta_scale)
-        self._gradient_scales.append(captured.gradient_scale)
-        self._moments.append(moment)
+        ]
+        return [(ring, tensors) for ring, tensors in pairs if ring is not None]
+
+    def point(self, clipped: Sequence[Tensor] = ()) -> None:
+        """Before a replayed step: say on the device which row it writes; `clipped` are as in `record_clipped`."""
+        self._row.fill_(len(self._moments))
+        if clipped:
+            self._make_clipped(clipped)
+
+    @torch.no_grad()
+    def record(self, captured: Captured, weights: Sequence[Tensor]) -> None:
+        """`collect` as part of a step that is captured: on the device alone, at the row that `point` said."""
+        for ring, tensors in self._taken(captured, weights):
+            ring.write_at(self._row, tensors)
+
+    @torch.no_grad()
+    def record_clipped(self, gradients: Sequence[Tensor]) -> None:
+        """`collect_clipped` the same way."""
+        self._make_clipped(gradients).write_at(self._row, gradients)
+
+    @torch.no_grad()
+    def record_update(self, weights: Sequence[Tensor]) -> None:
+        """`collect_update` the same way."""
+        if self._rings.updated is not None:
+            self._rings.updated.write_at(self._row, weights)
+
+    def _make_clipped(self, gradients: Sequence[Tensor]) -> Ring:
+        if self._clipped is None:
+            self._clipped = Ring(_shapes(gradients), self._rings.rows, gradients[0].device)
+        return self._clipped
 
     @torch.no_grad()
     def collect_clipped(self, gradients: Sequence[Tensor]) -> None:
         """Copy the gradients that clipping left."""
-        if self._clipped is None:
-            self._clipped = Ring(_shapes(gradients), self._rings.rows, gradients[0].device)
-        self._clipped.write(len(self._moments) - 1, gradients)
+        self._make_clipped(gradients).write(len(self._moments) - 1, gradients)
 
     @torch.no_grad()
     def collect_update(self, weights: Sequence[Tensor]) -> None:

@@ -65,6 +65,10 @@ def strided(layout: str, values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+#: Whether the host looks at what is finite.
+LOOKING = st.booleans()
+
+
 def elements_of(row: torch.Tensor) -> list[float]:
     return [float(element) for element in row]
 
@@ -73,26 +77,26 @@ def named(column: torch.Tensor) -> dict[str, float]:
     return dict(zip((statistic.name for statistic in DISTRIBUTION), column.tolist(), strict=True))
 
 
-@given(rows())
-def test_distribution(elements: torch.Tensor) -> None:
-    reduced = reduce.distribution(elements)
+@given(rows(), LOOKING)
+def test_distribution(elements: torch.Tensor, looking: bool) -> None:
+    reduced = reduce.distribution(elements, looking)
     assert reduced.dtype == torch.float64
     for number, row in enumerate(elements):
         actual, expected = named(reduced[:, number]), distribution(elements_of(row))
         assert not differences(actual, expected, FLOAT64_SUMS)
 
 
-@given(rows())
-def test_mean_and_std(elements: torch.Tensor) -> None:
+@given(rows(), LOOKING)
+def test_mean_and_std(elements: torch.Tensor, looking: bool) -> None:
     for number, row in enumerate(elements):
         expected = distribution(elements_of(row))
-        mean, std = reduce.mean_and_std(elements)[:, number].tolist()
+        mean, std = reduce.mean_and_std(elements, looking)[:, number].tolist()
         assert not differences(expected | {"mean": mean, "std": std}, expected, FLOAT64_SUMS)
 
 
-@given(rows())
-def test_norm_is_finite_only_where_every_element_is(elements: torch.Tensor) -> None:
-    for norm, row in zip(reduce.norm(elements).tolist(), elements, strict=True):
+@given(rows(), LOOKING)
+def test_norm_is_finite_only_where_every_element_is(elements: torch.Tensor, looking: bool) -> None:
+    for norm, row in zip(reduce.norm(elements, looking).tolist(), elements, strict=True):
         expected = distribution(elements_of(row))
         if expected["nonfinite_count"]:
             assert not math.isfinite(norm)
@@ -133,10 +137,10 @@ def slow_bin(element: float) -> int:
     return sign | (octave + 127) * 8 + eighth
 
 
-@given(rows(FINITE), st.data())
-def test_update_ratio(before: torch.Tensor, data: st.DataObject) -> None:
+@given(rows(FINITE), st.data(), LOOKING)
+def test_update_ratio(before: torch.Tensor, data: st.DataObject, looking: bool) -> None:
     after = data.draw(arrays.arrays(np.float32, tuple(before.shape), elements=FINITE))
-    ratios = reduce.update_ratio(before, torch.from_numpy(after)).tolist()
+    ratios = reduce.update_ratio(before, torch.from_numpy(after), looking).tolist()
     for ratio, old, new in zip(ratios, before, after, strict=True):
         assert ratio == pytest.approx(slow_ratio(elements_of(old), new.tolist()), rel=FLOAT64_SUMS)
 
@@ -149,10 +153,12 @@ def slow_ratio(old: list[float], new: list[float]) -> float:
     return changed / size if size else math.inf
 
 
-def test_update_ratio_where_weights_are_no_longer_finite() -> None:
+@pytest.mark.parametrize("looking", [True, False])
+def test_update_ratio_where_weights_are_no_longer_finite(looking: bool) -> None:
     before = torch.tensor([[3.0, NAN, 4.0], [3.0, math.inf, 4.0], [3.0, 0.0, 4.0], [NAN, NAN, math.inf], [3.0, 0, 4]])
     after = torch.tensor([[3.0, NAN, 9.0], [3.0, 1.0, 4.0], [3.0, math.inf, 4.0], [NAN, 1.0, 2.0], [3.0, NAN, 4.0]])
-    assert reduce.update_ratio(before, after).tolist() == pytest.approx([1.0, 0.0, math.inf, NAN, NAN], nan_ok=True)
+    ratios = reduce.update_ratio(before, after, looking).tolist()
+    assert ratios == pytest.approx([1.0, 0.0, math.inf, NAN, NAN], nan_ok=True)
 
 
 @given(rows(), st.randoms(use_true_random=False))
@@ -174,7 +180,8 @@ def test_dead_fraction(activations: Array) -> None:
             assert share == sum(all(element == 0 for element in unit) for unit in units) / len(units)
 
 
-def test_many_rows_are_reduced_in_pieces_that_fit_together() -> None:
+@pytest.mark.parametrize("looking", [True, False])
+def test_many_rows_are_reduced_in_pieces_that_fit_together(looking: bool) -> None:
     generator = torch.Generator().manual_seed(3)
     elements = torch.randn(7, 400_000, generator=generator) * 1e-20
     elements[4, 17] = math.inf
@@ -183,13 +190,13 @@ def test_many_rows_are_reduced_in_pieces_that_fit_together() -> None:
     counts = np.full(7, 400_000.0)
     counts[4] -= 1
     mean = wide.sum(1) / counts
-    reduced = reduce.distribution(elements).numpy()
+    reduced = reduce.distribution(elements, looking).numpy()
     np.testing.assert_allclose(reduced[0], np.abs(wide).sum(1) / counts, rtol=FLOAT64_SUMS)
     np.testing.assert_allclose(reduced[1], mean, atol=1e-32)
     np.testing.assert_allclose(reduced[3], np.sqrt((wide * wide).sum(1)), rtol=FLOAT64_SUMS)
     np.testing.assert_allclose(reduced[4], np.abs(wide).max(1), rtol=0)
     assert reduced[6].tolist() == [0, 0, 0, 0, 1, 0, 0]
-    ratios = reduce.update_ratio(elements[:4], elements[:4] * 1.5)
+    ratios = reduce.update_ratio(elements[:4], elements[:4] * 1.5, looking)
     np.testing.assert_allclose(ratios, 0.5, rtol=1e-6)
     histograms = reduce.histogram(elements)
     assert histograms.sum(1).tolist() == [400_000] * 7

@@ -17,6 +17,7 @@ from gradprobe.spec import SGD, Network, Spec
 from worker import batches
 from worker.batches import Order
 from worker.checkpoint import FORMAT, Checkpoint, CheckpointUnusable, Position
+from worker.loop import FinalLoss
 from worker.network import builders
 from worker.network.layers import Classifier
 from worker.stack.layout import Layout
@@ -46,6 +47,14 @@ class Lane:
     def save(self, position: Position) -> bytes:
         """All of it, as a checkpoint."""
         return packed(self.order.state(), self.parameters, self.slots, self.moments, position)
+
+
+@dataclass(slots=True)
+class Row:
+    """What a member has beside its numbers while it is in a stack."""
+
+    lane: Lane
+    losses: FinalLoss
 
 
 def slot_count(spec: Spec) -> int:
@@ -78,15 +87,17 @@ def fresh(identifier: str, spec: Spec, size: int) -> Lane:
     )
 
 
-def packed(order: Mapping[str, Tensor], parameters: Tensor, slots: Tensor, moments: Tensor, at: Position) -> bytes:
-    """A member's checkpoint."""
+def packed(
+    order: Mapping[str, Tensor], parameters: Tensor, slots: Tensor, moments: Tensor, at: Position, device: str = "cpu"
+) -> bytes:
+    """A member's checkpoint, and on which kind of device it was trained; its tensors are on the CPU."""
     tensors = {"parameters": parameters, "slots": slots, "moments": moments}
     tensors |= {f"order_{name}": tensor for name, tensor in order.items()}
     arrays: dict[str, npt.NDArray[np.generic]] = {
         f"{_GROUP}.{name}": np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in tensors.items()
     }
     arrays |= {"step": np.array(at.step), "seconds": np.array(at.seconds), "losses": at.losses}
-    return safetensors.numpy.save(arrays, {"format": FORMAT, "device": "cpu"})
+    return safetensors.numpy.save(arrays, {"format": FORMAT, "device": device})
 
 
 def was_stacked(state: bytes) -> bool:
@@ -98,12 +109,14 @@ def was_stacked(state: bytes) -> bool:
         return False
 
 
-def resumed(identifier: str, spec: Spec, size: int, checkpoint: Checkpoint) -> Lane:
-    """A member as it was saved.
+def resumed(identifier: str, spec: Spec, size: int, checkpoint: Checkpoint, device: str = "cpu") -> Lane:
+    """A member as it was saved, to go on on that kind of device.
 
     Raises:
-        CheckpointUnusable: when it is another network's, or that of a run by itself.
+        CheckpointUnusable: when it is another network's or another kind of device's, or that of a run by itself.
     """
+    if checkpoint.device != device:
+        raise CheckpointUnusable(f"It was saved on {checkpoint.device}, and this is {device}.")
     lane, found = fresh(identifier, spec, size), checkpoint.group(_GROUP)
     try:
         for name in ("parameters", "slots", "moments"):

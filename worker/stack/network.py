@@ -111,3 +111,22 @@ _NORMALIZATIONS: dict[str, Callable[[Tensor, Parts, int, Moments, bool], Tensor]
     "layer": _layer,
     "rms": _rms,
 }
+
+
+def by_layer(moments: Tensor, count: int, layers: int) -> Moments:
+    """Rows [M, layers · 2 · U] as means and variances [M · U] a layer, in memory of their own; none for no count."""
+    if not count:
+        return []
+    members = len(moments)
+    both = moments.view(members, layers, 2, -1).permute(1, 2, 0, 3).reshape(layers, 2, -1)
+    return [(means.clone(), variances.clone()) for means, variances in both]
+
+
+def of_member(moments: Moments, member: int, members: int) -> Moments:
+    """One of so many members' running means and variances, [U] a hidden layer."""
+    return [(mean.view(members, -1)[member], variance.view(members, -1)[member]) for mean, variance in moments]
+
+
+def flat(moments: Moments) -> Tensor:
+    """Means and variances of the hidden layers, [U] each, as a row; empty where there are none."""
+    return torch.cat([half for both in moments for half in both]) if moments else torch.empty(0)

@@ -15,7 +15,7 @@ from worker.passes import MOST_TAPE_BYTES
 from worker.stack import kernels
 from worker.stack.images import Images
 from worker.stack.layout import Layout
-from worker.stack.network import Moments, Seen, StackedNetwork
+from worker.stack.network import Moments, Seen, StackedNetwork, by_layer, of_member
 from worker.tape import Recorder, Tape
 
 Chosen = npt.NDArray[np.int64]
@@ -73,7 +73,7 @@ class StackedPass:
         self._table = layout.table(images.inputs)
         self._pixels = self._table[: images.inputs]
         self._parameters, self._gradients = numbers.parameters.numpy(), numbers.gradients.numpy()
-        self._moments = _by_layer(numbers.moments, network.moments, layout.layers - 1)
+        self._moments = by_layer(numbers.moments, network.moments, layout.layers - 1)
         self._tape: Tape | None = None
         self._recorded: Computed | None = None
 
@@ -98,8 +98,7 @@ class StackedPass:
 
     def moments_of(self, member: int) -> Moments:
         """One member's running means and variances, [U] a hidden layer."""
-        members = len(self._parameters)
-        return [(m.view(members, -1)[member], v.view(members, -1)[member]) for m, v in self._moments]
+        return of_member(self._moments, member, len(self._parameters))
 
     def _record(self) -> Computed:
         parts = {
@@ -184,12 +183,3 @@ def _contiguous(tensors: "list[Tensor] | tuple[Tensor, ...]", copies: list[Calla
             plain = copy
         found.append(plain)
     return found
-
-
-def _by_layer(moments: Tensor, count: int, layers: int) -> Moments:
-    """Rows [M, layers · 2 · U] as means and variances [M · U] a layer, in memory of their own."""
-    if not count:
-        return []
-    members = len(moments)
-    both = moments.view(members, layers, 2, -1).permute(1, 2, 0, 3).reshape(layers, 2, -1)
-    return [(means.clone(), variances.clone()) for means, variances in both]

@@ -14,32 +14,24 @@ from gradprobe.probe import Captured, Measured, Recording, Tap
 from gradprobe.probe.collector import NOTHING, Moment
 from gradprobe.probe.native_collector import NativeCollector
 from gradprobe.spec import Network
-from worker import schedules
 from worker.checkpoint import Position
-from worker.evaluate import Evaluation
+from worker.evaluate import Evaluation, block_of
 from worker.loop import Chunk, FinalLoss, recording_of
 from worker.network import builders
+from worker.stack.ahead import Ahead
 from worker.stack.evaluation import Evaluator
 from worker.stack.images import Data
-from worker.stack.lane import Lane, packed
+from worker.stack.lane import Lane, Row, packed
 from worker.stack.layout import Layout
-from worker.stack.network import StackedNetwork
+from worker.stack.network import StackedNetwork, flat
 from worker.stack.optimizers import Optimizer
 from worker.stack.passes import Computed, Numbers, StackedPass, spare_rows
 
-#: Steps whose images and learning rates are found at once.
-_AHEAD = 64
-
 
 @dataclass(slots=True)
-class _Row:
-    """What a member has beside its numbers."""
-
-    lane: Lane
+class _Row(Row):
     recording: Recording
-    losses: FinalLoss
     collector: NativeCollector | None = None
-    order: dict[str, Tensor] | None = None
 
 
 class Stack:
@@ -58,7 +50,7 @@ class Stack:
         self._optimizer = Optimizer(specs, *mine, self._slots, self._layout.spared)
         self._evaluator = Evaluator(network, self._layout, data)
         memory = max(1, memory_mebibytes // len(lanes))
-        self.rows = [_Row(lane, recording_of(lane.spec, memory), FinalLoss(lane.position.losses)) for lane in lanes]
+        self.rows = [_Row(lane, FinalLoss(lane.position.losses), recording_of(lane.spec, memory)) for lane in lanes]
         self._taps = _taps(spec.network)
         self._done = np.array([lane.position.step for lane in lanes], np.int64)
         self._seconds = 0.0  # of training, of all members together
@@ -70,7 +62,8 @@ class Stack:
         self._histograms_every = np.array([recording.histograms_every for recording in recordings])
         self._evaluate_every = np.array([recording.evaluate_every for recording in recordings])
         self._full = False
-        self._look_ahead()
+        self._ahead = Ahead(lanes, self._batch)
+        self._ahead.look(self._done)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -106,12 +99,12 @@ class Stack:
         """One iteration of every member."""
         began = time.perf_counter()
         self._evaluate_where_due()
-        if self._taken == _AHEAD:
-            self._look_ahead()
-        chosen, rates = self._chosen[self._taken], self._rates[self._taken]
-        torch.index_select(self._data.labels, 0, torch.from_numpy(chosen.reshape(-1)), out=self._labels)
-        self._taken += 1
-        computed = self._pass(chosen)
+        if self._ahead.used_up:
+            self._ahead.look(self._done)
+        chosen, rates = self._ahead.chosen[self._ahead.taken], self._ahead.rates[self._ahead.taken]
+        torch.index_select(self._data.labels, 0, chosen.view(-1), out=self._labels)
+        self._ahead.taken += 1
+        computed = self._pass(chosen.numpy())
         due = self._collect(computed)
         if self._optimizer.clips:
             self._clip(due)
@@ -123,36 +116,21 @@ class Stack:
         self._seconds += took
         self._history.note(computed, self._pass.labels, rates, took / len(self))
 
-    def _look_ahead(self) -> None:
-        for row in self.rows:
-            row.order = row.lane.order.state()
-        taken = [row.lane.order.take(_AHEAD * self._batch).view(_AHEAD, self._batch) for row in self.rows]
-        self._chosen: npt.NDArray[np.int64] = torch.stack(taken, dim=1).numpy()
-        rates = [
-            [
-                row.lane.spec.optimizer.learning_rate
-                * schedules.factor(row.lane.spec.optimizer.schedule, step, row.lane.spec.training.iterations)
-                for step in range(done, done + _AHEAD)
-            ]
-            for row, done in zip(self.rows, self._done.tolist(), strict=True)
-        ]
-        self._rates = np.ascontiguousarray(np.array(rates).T)
-        self._taken = 0
-
     def _evaluate_where_due(self) -> None:
-        for member in np.flatnonzero(self._done % self._evaluate_every == 0):
-            self.evaluate(int(member))
+        self.evaluate(np.flatnonzero(self._done % self._evaluate_every == 0).tolist())
 
-    def evaluate(self, member: int) -> Evaluation:
-        """A member's figures over the test set as it is now, kept for its series."""
-        parameters, moments = self._numbers.parameters[member], self._pass.moments_of(member)
-        found = self._evaluator.test(parameters, moments)
-        self._evaluations[member].append((int(self._done[member]), found))
+    def evaluate(self, members: Sequence[int]) -> list[Evaluation]:
+        """These members' figures over the test set as they are now, kept for their series."""
+        found = []
+        for member in members:
+            found.append(self._evaluator.test(self._numbers.parameters[member], self._pass.moments_of(member)))
+            self._evaluations[member].append((int(self._done[member]), found[-1]))
         return found
 
-    def evaluate_training_set(self, member: int) -> Evaluation:
-        """A member's figures over the training set as it is now."""
-        return self._evaluator.train(self._numbers.parameters[member], self._pass.moments_of(member))
+    def evaluate_training_set(self, members: Sequence[int]) -> list[Evaluation]:
+        """These members' figures over the training set as they are now."""
+        parameters = self._numbers.parameters
+        return [self._evaluator.train(parameters[member], self._pass.moments_of(member)) for member in members]
 
     def _collect(self, computed: Computed) -> list[int]:
         """Measure those members that record this step; returns whose statistics are recorded."""
@@ -196,6 +174,9 @@ class Stack:
         for row, captured, weights in zip(self.rows, self._captured, self._weights, strict=True):
             row.collector = NativeCollector(self._taps, row.recording, captured, weights)
 
+    def settle(self) -> None:
+        """Nothing is waited for: a step is done when it returns."""
+
     def drain(self, saving: Sequence[int] = ()) -> list[Chunk]:
         """Everything measured since the last drain, of every member; with a checkpoint of those in `saving`."""
         history, chunks, self._full = self._history.take(), [], False
@@ -208,29 +189,24 @@ class Stack:
 
     def _take_evaluations(self, member: int) -> StatisticsBlock:
         taken, self._evaluations[member] = self._evaluations[member], []
-        values = np.array([[found.loss, found.accuracy] for _, found in taken], np.float32).reshape(-1, 2)
-        return StatisticsBlock(np.array([step for step, _ in taken], np.int64), values.T[:, None, :])
+        return block_of(taken)
 
     def save(self, member: int) -> bytes:
         """A member's checkpoint; call it when it was drained."""
-        order = dict(self.rows[member].order or {}) | {"taken": torch.tensor(self._taken * self._batch)}
         numbers = self._numbers.parameters[member], self._slots[:, member], self._moments(member)
-        return packed(order, *numbers, self.position(member))
+        return packed(self._ahead.order_of(member), *numbers, self.position(member))
 
     def _moments(self, member: int) -> Tensor:
-        moments = self._pass.moments_of(member)
-        return torch.cat([half for both in moments for half in both]) if moments else torch.empty(0)
+        return flat(self._pass.moments_of(member))
 
     def lane(self, member: int) -> Lane:
         """A member as it is now, to go on in another stack; call it when it was drained."""
-        row = self.rows[member]
-        row.lane.order.restore(dict(row.order or {}))
-        row.lane.order.take(self._taken * self._batch)
-        row.lane.position = self.position(member)
-        row.lane.parameters = self._numbers.parameters[member].clone()
-        row.lane.slots = self._slots[:, member].clone()
-        row.lane.moments = self._moments(member).clone()
-        return row.lane
+        lane = self._ahead.leave(member)
+        lane.position = self.position(member)
+        lane.parameters = self._numbers.parameters[member].clone()
+        lane.slots = self._slots[:, member].clone()
+        lane.moments = self._moments(member).clone()
+        return lane
 
 
 class History:

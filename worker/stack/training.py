@@ -7,6 +7,8 @@ from typing import Final, Protocol
 from gradprobe.errors import WorkerStopping
 from worker.checkpoint import Calendar
 from worker.loop import Chunk, Outcome, Pace
+from worker.stack.device.data import DeviceData
+from worker.stack.device.stack import DeviceStack
 from worker.stack.images import Data
 from worker.stack.lane import Lane
 from worker.stack.stack import Stack
@@ -43,29 +45,38 @@ class Company(Protocol):
         ...
 
 
-def train_stack(lanes: Sequence[Lane], data: Data, company: Company, pace: Pace) -> None:
-    """Train members of one shape until each has ended or left.
+def train_stack(lanes: Sequence[Lane], data: Data | DeviceData, company: Company, pace: Pace) -> None:
+    """Train members of one shape until each has ended or left, on the device of their data.
 
-    Where some go, the others go on in a smaller stack; what a member computes does not depend on its company.
+    Where some go, the others go on in a smaller stack. On the CPU a member's numbers do not depend on its company.
 
     Raises:
         Unrepeatable: when a step's tensors are too large to be kept.
     """
     remaining, calendar, first = list(lanes), Calendar(pace.checkpoint_seconds), pace.first_flush_seconds
     while remaining:
-        stack = Stack(remaining, data, pace.memory_mebibytes)
+        stack = _stack(remaining, data, pace.memory_mebibytes)
         gone = _train(stack, company, pace, calendar, first)
         staying = [member for member, row in enumerate(stack.rows) if row.lane.identifier not in gone]
         remaining = [stack.lane(member) for member in staying]
         first = pace.flush_seconds
 
 
-def _train(stack: Stack, company: Company, pace: Pace, calendar: Calendar, first_flush: float) -> Collection[str]:
+def _stack(lanes: Sequence[Lane], data: Data | DeviceData, memory_mebibytes: int) -> Stack | DeviceStack:
+    if isinstance(data, DeviceData):
+        return DeviceStack(lanes, data, memory_mebibytes)
+    return Stack(lanes, data, memory_mebibytes)
+
+
+def _train(
+    stack: Stack | DeviceStack, company: Company, pace: Pace, calendar: Calendar, first_flush: float
+) -> Collection[str]:
     """Until members leave or end; their names."""
     names = [row.lane.identifier for row in stack.rows]
     everybody = range(len(names))
 
     def flush(saving: bool) -> float:
+        stack.settle()
         began = time.perf_counter()
         company.store(dict(zip(names, stack.drain(everybody if saving else ()), strict=True)))
         took = time.perf_counter() - began
@@ -95,13 +106,12 @@ def _train(stack: Stack, company: Company, pace: Pace, calendar: Calendar, first
     return _end(stack, company)
 
 
-def _end(stack: Stack, company: Company) -> Collection[str]:
+def _end(stack: Stack | DeviceStack, company: Company) -> Collection[str]:
     ended = [member for member, row in enumerate(stack.rows) if stack.done(member)]
-    tests = {member: stack.evaluate(member) for member in ended}
+    tests = stack.evaluate(ended)
     names = [row.lane.identifier for row in stack.rows]
     company.store(dict(zip(names, stack.drain(), strict=True)))
-    for member in ended:
+    for member, test, trained in zip(ended, tests, stack.evaluate_training_set(ended), strict=True):
         seconds = stack.position(member).seconds
-        trained = stack.evaluate_training_set(member)
-        company.ended(names[member], Outcome(stack.rows[member].losses.mean, tests[member], trained, seconds))
+        company.ended(names[member], Outcome(stack.rows[member].losses.mean, test, trained, seconds))
     return {names[member] for member in ended}

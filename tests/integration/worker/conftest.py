@@ -1,5 +1,6 @@
 """A worker's surroundings: settings by which all happens soon, one data set for all, a database that locks."""
 
+import itertools
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +15,10 @@ from gradprobe.settings import Settings
 from gradprobe.store import database as database_module
 from gradprobe.store.database import Database
 from tests.integration.store.transactions import Store
+from tests.integration.worker.company import Killed
+from tests.numerics.replay import small_dataset
+from worker import execute as execution
+from worker.company import Company
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,3 +81,33 @@ def impatient(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Da
     opened = Database(url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever data set is asked for is a small one."""
+    monkeypatch.setattr(execution, "_dataset", lambda *_: small_dataset())
+
+
+@pytest.fixture
+def settings(worker_settings: Settings) -> Settings:
+    """By which even short experiments are saved on the way."""
+    changes = {"flush_seconds": 0.05, "checkpoint_seconds": 0.1, "maximum_attempts": 50}
+    return worker_settings.model_copy(update=changes)
+
+
+@pytest.fixture
+def end_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None, type[BaseException]], None]]:
+    """The next stacks end before this many iterations; None: they don't."""
+    keeper = Company.keep_going
+
+    def arrange(iterations: int | None, how: type[BaseException] = Killed) -> None:
+        looks = itertools.count()
+
+        def keep_going(_: Company) -> None:
+            if next(looks) == iterations:
+                raise how
+
+        monkeypatch.setattr(Company, "keep_going", keeper if iterations is None else keep_going)
+
+    return arrange

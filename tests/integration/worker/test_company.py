@@ -1,8 +1,7 @@
 """Experiments that are trained side by side, in this process, against the real databases."""
 
-import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,50 +18,14 @@ from gradprobe.store import checkpoints, experiments, leases, series
 from gradprobe.store.tables import checkpoints as table
 from tests.databases import POSTGRESQL_AT_LENGTH
 from tests.integration.store.transactions import Store
-from tests.numerics.replay import small_dataset
+from tests.integration.worker.company import ITERATIONS, LONG, Killed, document, queue, statuses
 from tests.processes import eventually
 from worker import company as module
 from worker import execute as execution
-from worker.company import Company, claim
+from worker.company import claim
 from worker.execute import execute
 
-ITERATIONS = 200
-#: Long enough to be met while it runs.
-LONG = 200_000
-
-
-class Killed(BaseException):
-    """As near to SIGKILL as one process comes: nothing handles it."""
-
-
-def document(seed: int = 0, iterations: int = ITERATIONS, **parts: Any) -> dict[str, Any]:
-    return {
-        "dataset": "synthetic",
-        "network": {"depth": 3, "width": 8, "activation": "tanh"},
-        "optimizer": {"name": "adam", "learning_rate": 0.001 * (1 + seed)},
-        "training": {"iterations": iterations, "batch_size": 16, "seed": seed},
-        "recording": {"histograms_every": 20, "evaluate_every": 50},
-        **parts,
-    }
-
-
-@pytest.fixture(autouse=True)
-def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "_dataset", lambda *_: small_dataset())
-
-
-@pytest.fixture
-def settings(worker_settings: Settings) -> Settings:
-    changes = {"flush_seconds": 0.05, "checkpoint_seconds": 0.1, "maximum_attempts": 50}
-    return worker_settings.model_copy(update=changes)
-
-
-def queue(store: Store, count: int, **parts: Any) -> list[str]:
-    return [store.create(document(seed, **parts), attempts=50).id for seed in range(count)]
-
-
-def statuses(store: Store, identifiers: list[str]) -> list[Status]:
-    return [store.get(identifier).status for identifier in identifiers]
+pytestmark = pytest.mark.usefixtures("few_images")
 
 
 def test_all_that_wait_and_are_alike_are_trained_with_the_first(store: Store, settings: Settings) -> None:
@@ -193,23 +156,6 @@ def test_time_is_up_for_each_by_its_share(store: Store, settings: Settings) -> N
         record = store.get(identifier)
         assert record.error is not None
         assert record.error["code"] == "TIME_LIMIT_EXCEEDED"
-
-
-@pytest.fixture
-def end_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None, type[BaseException]], None]]:
-    """The next stacks end before this many iterations; None: they don't."""
-    keeper = Company.keep_going
-
-    def arrange(iterations: int | None, how: type[BaseException] = Killed) -> None:
-        looks = itertools.count()
-
-        def keep_going(_: Company) -> None:
-            if next(looks) == iterations:
-                raise how
-
-        monkeypatch.setattr(Company, "keep_going", keeper if iterations is None else keep_going)
-
-    return arrange
 
 
 @pytest.mark.parametrize("how", [Killed, WorkerStopping])

@@ -184,6 +184,23 @@ def test_a_fault_that_nobody_foresaw(store: Store, worker_settings: Settings) ->
     assert "log" in error["message"]
 
 
+def test_a_device_that_is_lost_is_no_fault_of_the_experiment_s(
+    store: Store, worker_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: object) -> None:
+        raise torch.AcceleratorError("unspecified launch failure")
+
+    identifier = store.create(document()).id
+    with monkeypatch.context() as lost:
+        lost.setattr(module, "train", lose)
+        with pytest.raises(module.DeviceLost):
+            execute(identifier, worker_settings, store.database)
+    assert store.get(identifier).status == Status.RUNNING
+    store.lose_worker(identifier)
+    store.write(leases.recover)
+    assert execute(identifier, worker_settings, store.database) == Status.SUCCEEDED
+
+
 def test_a_run_that_diverges_is_a_success_of_the_service(store: Store, worker_settings: Settings) -> None:
     network = {"depth": 3, "width": 32, "activation": "leaky_relu", "initialization": "he_normal"}
     optimizer = {"name": "sgd", "learning_rate": 1000.0}

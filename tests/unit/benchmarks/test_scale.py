@@ -1,10 +1,12 @@
 """The scale benchmark runs, and its rows are what they say."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from benchmarks.results import Figure
-from benchmarks.scale import __main__ as command
-from benchmarks.scale import service, stacks
+from benchmarks.scale import gpu, service, stacks
 
 
 def number(figure: Figure) -> float:
@@ -22,10 +24,26 @@ def test_stacks_are_timed_beside_plain_loops() -> None:
     assert [row.subject for row in by_members.rows] == [stacks.PLAIN, "4 members"]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_where_there_is_no_gpu_the_table_says_so() -> None:
-    (row,) = command.gpu().rows
-    assert row.note
+    (table,) = gpu.tables(quick=True)
+    (row,) = table.rows
+    assert row.note == "no GPU here"
     assert not row.figures
+
+
+def test_what_is_measured_on_a_gpu_is_measured_on_any_device() -> None:
+    """On the CPU, of which nothing is told: the rows, their goals and that each was timed."""
+    stacked, single = gpu.measure(replace(stacks.QUICK, members=(4, 2)), torch.device("cpu"), "a test")
+    assert [row.subject for row in stacked.rows] == [
+        stacks.PLAIN,
+        "4 members, everything, every 10th step",
+        "4 members, everything, every step",
+        "2 members, everything, every 10th step",
+    ]
+    goals = [str(goal) for table in (stacked, single) for row in table.rows for goal in row.goals]
+    assert goals == ["≥ 1000×", "≥ 5×"]
+    assert all(number(row.figures["µs a member's step"]) > 0 for table in (stacked, single) for row in table.rows)
 
 
 @pytest.mark.thorough

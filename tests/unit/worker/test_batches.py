@@ -76,3 +76,19 @@ def test_samples_are_copies() -> None:
     dataset = numbered(4)
     Batches(dataset, 2, 0, CPU).next()[0].fill_(9.0)
     assert torch.equal(dataset.train_images[:, 0], torch.arange(4.0))
+
+
+@pytest.mark.parametrize("stop", [0, 1, 40, 64, 65, 130])
+def test_what_crosses_ahead_is_the_same_order_and_goes_on_from_anywhere(stop: int) -> None:
+    """As on a GPU, where the positions of 64 batches cross at once; of 7 they are more than two epochs of 200."""
+    plain, ahead = (Batches(numbered(200), 7, 3, CPU, ahead=ahead) for ahead in (False, True))
+    for _ in range(stop):
+        assert torch.equal(plain.next()[1], ahead.next()[1])
+    assert all(torch.equal(value, plain.state()[name]) for name, value in ahead.state().items())
+    resumed = Batches(numbered(200), 7, 3, CPU, ahead=True)
+    resumed.next()
+    resumed.restore(ahead.state())
+    for _ in range(100):
+        expected = plain.next()[1].clone()
+        assert torch.equal(expected, ahead.next()[1])
+        assert torch.equal(expected, resumed.next()[1])

@@ -52,6 +52,26 @@ def test_it_steps_like_torchs_plain_one(document: dict[str, Any], plain: Make) -
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+class _WithRate:
+    """An optimizer that is stepped as a captured step does it."""
+
+    def __init__(self, optimizer: optim.Optimizer) -> None:
+        self._step = optimizers.Stepping(optimizer, torch.tensor(0.05))
+
+    def step(self) -> None:
+        self._step.prepare()
+        self._step()
+
+
+@pytest.mark.parametrize(("document", "plain"), CASES, ids=lambda case: str(case) if isinstance(case, dict) else "")
+def test_so_it_does_with_its_rate_in_a_tensor(document: dict[str, Any], plain: Make) -> None:
+    def make(given: Iterable[nn.Parameter]) -> Any:
+        return _WithRate(built(document)(given))
+
+    for actual, expected in zip(parameters(make), parameters(plain), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
 def test_what_is_spared_is_trained_without_weight_decay(name: str) -> None:
     """PReLU's slopes: decay would make them zero, and PReLU a ReLU."""

@@ -4,17 +4,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from gradprobe.errors import WorkerStopping
 from gradprobe.spec import Spec
 from tests.numerics.replay import Recorded, small_dataset
 from worker.checkpoint import Checkpoint
 from worker.loop import Chunk, Outcome, Pace
-from worker.stack.images import data_of
+from worker.stack.device.data import DeviceData, on_device
+from worker.stack.images import Data, data_of
 from worker.stack.lane import Lane, fresh, resumed
 from worker.stack.training import train_stack
 
 DATASET = small_dataset()
 DATA = data_of(DATASET)
+#: The same for the stack that GPUs have, on the CPU: its operations are torch's, and mean the same on any device.
+ON_CPU = on_device(DATASET, torch.device("cpu"))
 OFTEN = Pace(0.01, 0.01)
 
 
@@ -62,25 +67,27 @@ class Company:
         return {name: state for name, state in last.items() if state is not None}
 
 
-def lanes_of(specs: Mapping[str, Spec], states: Mapping[str, bytes] | None = None) -> list[Lane]:
+def lanes_of(specs: Mapping[str, Spec], states: Mapping[str, bytes] | None = None, device: str = "cpu") -> list[Lane]:
     size = len(DATA)
     return [
-        resumed(name, spec, size, Checkpoint.read(states[name])) if states else fresh(name, spec, size)
+        resumed(name, spec, size, Checkpoint.read(states[name]), device) if states else fresh(name, spec, size)
         for name, spec in specs.items()
     ]
 
 
-def together(specs: Mapping[str, Spec], pace: Pace = OFTEN, **how: Any) -> Company:
+def together(specs: Mapping[str, Spec], pace: Pace = OFTEN, data: Data | DeviceData = DATA, **how: Any) -> Company:
     """Train them side by side, until they end or the worker is asked to stop."""
     company = Company(**how)
     try:
-        train_stack(lanes_of(specs), DATA, company, pace)
+        train_stack(lanes_of(specs), data, company, pace)
     except WorkerStopping:
         assert company.stop_after is not None
     return company
 
 
-def in_parts(specs: Mapping[str, Spec], stops: Sequence[int], split: bool = False) -> dict[str, Recorded]:
+def in_parts(
+    specs: Mapping[str, Spec], stops: Sequence[int], split: bool = False, data: Data | DeviceData = DATA
+) -> dict[str, Recorded]:
     """Stopped after so many steps each time; with `split` each goes on by itself after the last stop."""
     chunks: dict[str, list[Chunk]] = {name: [] for name in specs}
     outcomes: dict[str, Outcome] = {}
@@ -91,7 +98,8 @@ def in_parts(specs: Mapping[str, Spec], stops: Sequence[int], split: bool = Fals
         for group in groups:
             company = Company(stop_after=stop)
             try:
-                train_stack(lanes_of(group, states), DATA, company, OFTEN)
+                device = data.device.type if isinstance(data, DeviceData) else "cpu"
+                train_stack(lanes_of(group, states, device), data, company, OFTEN)
             except WorkerStopping:
                 assert stop is not None
             for name in group:
