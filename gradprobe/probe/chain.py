@@ -21,6 +21,14 @@ from gradprobe.probe.following import Pass
 
 linear: Final[Callable[[Tensor, Any, Any], Tensor]] = functional.linear
 _aten: Final = torch.ops.aten
+
+
+def _bare(operator: Any) -> Callable[..., Tensor]:
+    """An operator without the Python around it, which takes as long as a small tensor's kernel."""
+    found: Callable[..., Tensor] = getattr(operator, "_op", operator)
+    return found
+
+
 _hooks_of_saved_tensors: Final[Callable[[bool], Any]] = torch._C._autograd._top_saved_tensors_default_hooks
 _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -38,12 +46,12 @@ class _Activation:
 
 
 def _relu(_module: nn.ReLU) -> _Activation:
-    back = _aten.threshold_backward.default
+    back = _bare(_aten.threshold_backward.default)
     return _Activation(torch.relu_, lambda delta, h: back(delta, h, 0), True)
 
 
 def _leaky_relu(module: nn.LeakyReLU) -> _Activation:
-    back = _aten.leaky_relu_backward.default
+    back = _bare(_aten.leaky_relu_backward.default)
     return _Activation(
         lambda z: functional.leaky_relu(z, module.negative_slope),
         lambda delta, z: back(delta, z, module.negative_slope, False),
@@ -52,7 +60,7 @@ def _leaky_relu(module: nn.LeakyReLU) -> _Activation:
 
 
 def _gelu(module: nn.GELU) -> _Activation:
-    back = _aten.gelu_backward.default
+    back = _bare(_aten.gelu_backward.default)
     return _Activation(
         lambda z: functional.gelu(z, approximate=module.approximate),
         lambda delta, z: back(delta, z, approximate=module.approximate),
@@ -61,12 +69,12 @@ def _gelu(module: nn.GELU) -> _Activation:
 
 
 _ACTIVATIONS: Final[dict[type[nn.Module], Callable[[Any], _Activation]]] = {
-    nn.Sigmoid: lambda _module: _Activation(torch.sigmoid_, _aten.sigmoid_backward.default, True),
-    nn.Tanh: lambda _module: _Activation(torch.tanh_, _aten.tanh_backward.default, True),
+    nn.Sigmoid: lambda _module: _Activation(torch.sigmoid_, _bare(_aten.sigmoid_backward.default), True),
+    nn.Tanh: lambda _module: _Activation(torch.tanh_, _bare(_aten.tanh_backward.default), True),
     nn.ReLU: _relu,
     nn.LeakyReLU: _leaky_relu,
     nn.GELU: _gelu,
-    nn.SiLU: lambda _module: _Activation(functional.silu, _aten.silu_backward.default, False),
+    nn.SiLU: lambda _module: _Activation(functional.silu, _bare(_aten.silu_backward.default), False),
 }
 
 

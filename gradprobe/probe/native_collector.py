@@ -7,6 +7,7 @@ the weights for the update ratio.
 from collections.abc import Sequence
 from math import log1p
 from struct import Struct
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ from gradprobe.statistics import Tensor as TensorName
 _MAXIMUM_ROWS = 256
 _NOT_WANTED = np.empty((0, 0, 0), np.float64)
 _BYTES_PER_COUNT = 6  # a uint16 bin and a uint32 count
+
+
+_address: Final = Tensor.data_ptr
 
 
 class Addresses:
@@ -64,10 +68,19 @@ class Addresses:
         self._lasting = tensors if lasting else None
         self._write(self._memory, 0, *addresses)
 
+    def set_dense(self, tensors: Sequence[Tensor]) -> None:
+        """Point to these, of which is known that they are float32; ones of another layout are copied first."""
+        addresses = [tensor.data_ptr() if tensor.is_contiguous() else 0 for tensor in tensors]
+        if 0 in addresses:
+            self.set(tensors)
+        else:
+            self._alive, self._sources, self._lasting = tensors, [], None
+            self._write(self._memory, 0, *addresses)
+
     def set_readable(self, tensors: Sequence[Tensor]) -> None:
         """Point to these, of which is known that they are float32 and contiguous."""
         self._alive, self._sources, self._lasting = tensors, [], None
-        self._write(self._memory, 0, *[tensor.data_ptr() for tensor in tensors])
+        self._write(self._memory, 0, *map(_address, tensors))
 
 
 @torch.no_grad()
@@ -250,13 +263,15 @@ class NativeCollector:
     def _point(self, captured: Captured) -> None:
         lasting = captured.lasting
         self._gradients.set(captured.gradients, lasting)
-        if self._counts_of_deltas is not None:
-            self._deltas.set(captured.deltas, lasting)
-        if "activations" in self._wanted and captured.readable:
+        if captured.readable:
+            self._deltas.set_dense(captured.deltas)
             self._outputs.set_readable(captured.outputs)
             if captured.inputs is not captured.outputs:
                 self._inputs.set_readable(captured.inputs)
-        elif "activations" in self._wanted:
+            return
+        if self._counts_of_deltas is not None:
+            self._deltas.set(captured.deltas, lasting)
+        if "activations" in self._wanted:
             self._outputs.set(captured.outputs, lasting)
             if captured.inputs is not captured.outputs:
                 self._inputs.set(captured.inputs, lasting)

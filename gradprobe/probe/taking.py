@@ -1,7 +1,8 @@
 """From one watched step's tensors to the collectors that the worker uses as well."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,11 @@ from gradprobe.probe.graph import Layer
 from gradprobe.probe.native_collector import NativeCollector
 from gradprobe.probe.ring_collector import RingCollector
 from gradprobe.probe.tap import Recording, Tap
+
+# Asked of every tensor at every step of somebody's loop: by `map` no Python runs for each.
+_gradient: Final[Callable[[Tensor], Tensor | None]] = attrgetter("grad")
+_version: Final[Callable[[Tensor], int]] = attrgetter("_version")
+_NONE: Final = type(None)
 
 
 class Taking:
@@ -58,7 +64,7 @@ class Taking:
         rows = next((delta.shape[0] for delta in reversed(deltas) if delta is not nothing), 0)
         if not rows or self.moment is None:
             return
-        gradients = self._gradients()
+        gradients = self._gradients(dense=found.batch > 0)
         captured = Captured(
             gradients,
             deltas,
@@ -72,7 +78,7 @@ class Taking:
         collector = self._fitting(captured, found.batch)
         if self.collected:
             collector.withdraw()
-        if [weight._version for weight in self._weights] != self._weight_versions:
+        if list(map(_version, self._weights)) != self._weight_versions:
             collector.distrust()
         collector.collect(self.moment, captured, self._weights)
         self.collected = True
@@ -96,7 +102,7 @@ class Taking:
         recorded = False
         if self.collected and self._collector is not None and self.moment is not None:
             self._collector.collect_update(self._weights)
-            self._weight_versions = [weight._version for weight in self._weights]
+            self._weight_versions = list(map(_version, self._weights))
             recorded = self.moment.statistics
         self.moment, self.collected = None, False
         return recorded
@@ -105,8 +111,12 @@ class Taking:
         """Everything of whole steps since the last drain; nothing while a step is under way."""
         return NOTHING if self._collector is None or self.collected else self._collector.drain()
 
-    def _gradients(self) -> list[Tensor]:
+    def _gradients(self, dense: bool) -> list[Tensor]:
+        """`dense`: none of them is sparse."""
         self._missing = False
+        if dense:
+            found: list[Any] = list(map(_gradient, self._gradients_of))
+            return [self._usable(one) for one in found] if _NONE in map(type, found) else found
         # Written out, not called, for the usual case: this is asked at every step of somebody's loop.
         strided = torch.strided
         return [
