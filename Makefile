@@ -60,7 +60,7 @@ imported: $(VENV)/.test
 
 pytest: $(VENV)/.test $(VENV)/.browser data
 	@echo "== tests"
-	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not compose and not faults and not documents and not integrations and not large and not thorough" $(ARGUMENTS)
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup -m "not compose and not faults and not documents and not integrations and not large and not thorough" $(ARGUMENTS)
 
 faults: $(VENV)/.test data ## Each fault by itself, on both databases: kill, pause, cut off, fill up (a quarter of an hour)
 	@$(BIN)/python -m pytest -m faults $(ARGUMENTS)

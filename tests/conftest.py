@@ -1,12 +1,14 @@
 """Real servers, started once a test process and gone with it, and a fresh database for every test that asks."""
 
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,6 +51,34 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 
 def _ours() -> list[str]:
     return [name for name in os.environ if name.startswith(("GRADPROBE_", "REDIS_URL", "PROMETHEUS_MULTIPROC_DIR"))]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Which of what is alike the gate runs, and what has to run in one process.
+
+    Above the store a test asks the same of both databases: each runs on one of them, by its name, and with `make
+    thorough` on the other. Tests that share the started stack are one group, so that it is started once, and else those
+    of a file are one.
+    """
+    for item in items:
+        if _is_the_others_turn(item):
+            item.add_marker(pytest.mark.thorough)
+        if config.getoption("dist", "no") == "loadgroup":
+            shares = "stack" in getattr(item, "fixturenames", ()) and "acceptance" in item.path.parts
+            item.add_marker(pytest.mark.xdist_group("stack" if shares else str(item.path)))
+
+
+def _is_the_others_turn(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or "integration" not in item.path.parts or "store" in item.path.parts:
+        return False
+    marks = item.iter_markers("parametrize")
+    if "database_kind" not in callspec.params or any("database_kind" in mark.args[0] for mark in marks):
+        return False  # what says itself which database it wants has it
+    kinds = ("sqlite", "postgresql")
+    without = re.sub("|".join(kinds), "", item.nodeid)
+    return bool(callspec.params["database_kind"] != kinds[zlib.crc32(without.encode()) % 2])
 
 
 @pytest.fixture(autouse=True)

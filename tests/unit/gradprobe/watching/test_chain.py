@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -55,6 +55,7 @@ def mixed(activations: list[Callable[[], nn.Module] | None], width: int, biased:
     return nn.Sequential(*modules)
 
 
+@settings(max_examples=30)
 @given(
     activations=st.lists(st.sampled_from([None, *ACTIVATIONS]), min_size=1, max_size=5),
     width=st.sampled_from([1, 5, 8]),

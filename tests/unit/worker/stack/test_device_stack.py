@@ -1,6 +1,7 @@
 """The stack for GPUs, here on the CPU: a member is a run by itself, and one of the CPU's stack, to float tolerance."""
 
 import gc
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,14 @@ from worker.stack.lane import fresh, resumed
 from worker.stack.layout import Layout
 
 
+def in_turn(names_of: Iterable[str], first: int = 0) -> list[Any]:
+    """Every third from this one on, and with `make thorough` the others: so that each is run by one test at least."""
+    return [
+        name if place % 3 == first else pytest.param(name, marks=pytest.mark.thorough)
+        for place, name in enumerate(names_of)
+    ]
+
+
 def changed(spec: Spec, **parts: dict[str, Any]) -> Spec:
     document = spec.model_dump(mode="json")
     for part, values in parts.items():
@@ -31,7 +40,7 @@ def changed(spec: Spec, **parts: dict[str, Any]) -> Spec:
 
 
 # What clipping leaves of them is compared by its statistics.
-@pytest.mark.parametrize("name", [name for name in SHAPES if "gradient_clipping" not in SHAPES[name]])
+@pytest.mark.parametrize("name", in_turn([name for name in SHAPES if "gradient_clipping" not in SHAPES[name]]))
 def test_first_gradients_are_those_of_a_run_by_itself(name: str) -> None:
     specs = members(name)
     stack = DeviceStack(lanes_of(specs), ON_CPU, 64)
@@ -47,7 +56,7 @@ def test_first_gradients_are_those_of_a_run_by_itself(name: str) -> None:
             assert float((ours - theirs).norm()) <= tolerance * float(size.norm()), part.name
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", in_turn(SHAPES, 1))
 def test_its_series_is_that_of_a_run_by_itself_and_of_the_other_stack(name: str) -> None:
     specs = members(name)
     found, other = together(specs, data=ON_CPU), together(specs)
@@ -69,7 +78,7 @@ def test_each_member_has_its_own_clipping_and_decay() -> None:
         assert ("clipped_weight_gradients" in measured) == (identifier in ("0", "1"))
 
 
-@pytest.mark.parametrize("name", STACKED)
+@pytest.mark.parametrize("name", in_turn(STACKED))
 def test_stopped_and_gone_on_with_it_is_what_it_would_have_been(name: str) -> None:
     specs = members(name)
     whole, parts = together(specs, data=ON_CPU), in_parts(specs, [3, 14], data=ON_CPU)
@@ -161,7 +170,7 @@ def test_what_runs_on_a_gpu_alone_has_a_shape_of_its_own() -> None:
     assert by_device["cuda"] != by_device["cpu"] == by_device["auto"]
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", in_turn(SHAPES, 2))
 def test_nothing_is_waited_for_between_drains(name: str) -> None:
     """What would make a capture fail on a GPU: the host asks for a number that it does not have."""
     stack = DeviceStack(lanes_of(members(name)), ON_CPU, 64)
