@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from gradprobe import Client
 from gradprobe.embedded import Stack
@@ -18,6 +18,9 @@ from gradprobe.resources import Experiment
 from gradprobe.settings import Settings
 from tests.acceptance.browser import launched
 from worker.data import load
+
+# A machine that is shared draws a chart in more than Playwright's five seconds now and then.
+expect.set_options(timeout=20_000)
 
 #: Quick recovery, so that a test of a lost worker takes seconds.
 LEASE_SECONDS, HEARTBEAT_SECONDS = 2.0, 0.5

@@ -29,7 +29,7 @@ def under_way(running: System, expected: dict[str, Reference], title: str) -> It
         identifiers.append(answered(lambda: client.create({**DOCUMENTS["classic"], "name": name}).id))
         accepted[name] = "classic"
         for identifier in identifiers:
-            until(lambda one=identifier: answered(lambda: client.get(one)).status.ended, 90, f"the end of {identifier}")  # type: ignore[misc]
+            until(lambda one=identifier: answered(lambda: client.get(one)).status.ended, 240, f"{identifier}'s end")  # type: ignore[misc]
     findings = audit(running.database, accepted, expected)
     assert findings.count == 0, findings
 
