@@ -62,6 +62,7 @@ def loop(stack: Stack) -> Iterator[Loop]:
     going.stop()
 
 
+@pytest.mark.thorough
 def test_a_loop_grows_on_the_dashboard_and_ends_there(browser: Browser, stack: Stack, loop: Loop) -> None:
     with watched(browser, stack.url, viewport={"width": 1280, "height": 900}) as dashboard:
         page = dashboard.open("/?name=my+own+loop")

@@ -78,6 +78,7 @@ def test_killing_it_leaves_no_process(up: Ready) -> None:
 @pytest.mark.parametrize(
     "program", ["celery", *(pytest.param(name, marks=pytest.mark.faults) for name in ("uvicorn", "valkey-server"))]
 )
+@pytest.mark.thorough
 def test_the_death_of_a_part_ends_it_with_the_reason(up: Ready, program: str) -> None:
     process, _ = up
     children = family(process)

@@ -18,6 +18,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_directory=tmp_path, redis_url="redis://127.0.0.1:1/0", stream_seconds=1.0)
 
 
+@pytest.mark.thorough
 def test_each_list_is_asked_for_among_all_experiments(settings: Settings) -> None:
     rows = listing.measure(settings, 60, 2)
     assert len(rows) == len({row.subject for row in rows}) >= 15

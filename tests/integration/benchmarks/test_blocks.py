@@ -19,6 +19,7 @@ TINY = blocks.Effort(few=100 * bulk.BLOCKS_EACH, many=200 * bulk.BLOCKS_EACH, ro
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
 def test_few_and_many_are_asked_the_same_and_what_many_cost_more_is_judged(database_kind: str) -> None:
     measured, stored, purged = blocks.measure(database_kind, TINY)
     assert len(measured.rows) == 24
@@ -31,6 +32,7 @@ def test_few_and_many_are_asked_the_same_and_what_many_cost_more_is_judged(datab
     assert purged.rows[0].subject == "20 experiments, 1,000 of 10,000 blocks"
 
 
+@pytest.mark.thorough
 def test_lists_alone_are_asked_of_experiments_without_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "_MEMBERS", 20)
     measured, names = blocks.measure("sqlite", replace(TINY, lists_alone=True))

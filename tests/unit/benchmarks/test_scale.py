@@ -32,6 +32,7 @@ def test_where_there_is_no_gpu_the_table_says_so() -> None:
     assert not row.figures
 
 
+@pytest.mark.thorough
 def test_what_is_measured_on_a_gpu_is_measured_on_any_device() -> None:
     """On the CPU, of which nothing is told: the rows, their goals and that each was timed."""
     stacked, single = gpu.measure(replace(stacks.QUICK, members=(4, 2)), torch.device("cpu"), "a test")

@@ -18,6 +18,7 @@ def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.thorough
 def test_mnist_is_fetched_by_default_and_the_source_is_shown(shared_settings: Settings, tmp_path: Path) -> None:
     source = shared_settings.dataset_cache
     result = _run(GRADPROBE_DATA_DIRECTORY=str(tmp_path), GRADPROBE_DATASETS_DIRECTORY=str(source))
