@@ -1,5 +1,6 @@
 """The OpenAPI document: `python -m service.openapi openapi/openapi.json`, or without a path to standard output."""
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -14,8 +15,11 @@ def text() -> str:
 
 def main(arguments: list[str]) -> None:
     """Write the document."""
-    if arguments:
-        Path(arguments[0]).write_text(text(), encoding="utf-8")
+    parser = argparse.ArgumentParser(prog="python -m service.openapi", description="The OpenAPI document.")
+    parser.add_argument("path", nargs="?", type=Path, help="where to write it; without, to standard output")
+    path = parser.parse_args(arguments).path
+    if path is not None:
+        path.write_text(text(), encoding="utf-8")
     else:
         sys.stdout.write(text())
 
