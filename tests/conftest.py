@@ -58,16 +58,20 @@ def _ours() -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Which of what is alike the gate runs, and what has to run in one process.
 
-    Of a function's many variants every other one is the gate's, by its name, but for the contract's, the architecture's
-    and those of whole processes. Above the store a test asks the same of both databases: each runs on one of them. What
-    is left out runs with `make thorough`. Tests that share the started stack are one group, so that it is started once,
-    and else those of a file are one.
+    Above the store a test asks the same of both databases: each runs on one of them, by its name. Of a function's many
+    variants every other one is the gate's, but for the contract's, the architecture's and those of whole processes.
+    What is left out runs with `make thorough`. Tests that share the started stack are one group, so that it is started
+    once, and else those of a file are one.
     """
-    variants = Counter(item.nodeid.partition("[")[0] for item in items)
+    kept = Counter[str]()
+    variants = Counter(_function(item) for item in items)
     for item in items:
-        many = variants[item.nodeid.partition("[")[0]] >= _MANY and not _EVERY_ONE.intersection(item.path.parts)
-        if _is_the_others_turn(item) or (many and zlib.crc32(item.nodeid.encode()) % 2):
+        if _is_the_others_turn(item):
             item.add_marker(pytest.mark.thorough)
+        elif variants[_function(item)] >= _MANY and not _EVERY_ONE.intersection(item.path.parts):
+            kept[_function(item)] += 1
+            if kept[_function(item)] % 2 == 0:
+                item.add_marker(pytest.mark.thorough)
         if config.getoption("dist", "no") == "loadgroup":
             shares = "stack" in getattr(item, "fixturenames", ()) and "acceptance" in item.path.parts
             item.add_marker(pytest.mark.xdist_group("stack" if shares else str(item.path)))
@@ -76,6 +80,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 #: So many variants are too many for every change.
 _MANY = 6
 _EVERY_ONE = {"contract", "architecture", "acceptance"}
+
+
+def _function(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
 
 
 def _is_the_others_turn(item: pytest.Item) -> bool:

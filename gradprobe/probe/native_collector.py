@@ -44,11 +44,16 @@ class Addresses:
         self._sources: list[Tensor] = []
         self._copies: list[Tensor] = []
 
-    def set(self, tensors: Sequence[Tensor], lasting: bool = False) -> None:
+    def set(self, tensors: Sequence[Tensor], lasting: bool = False, readable: bool = False) -> None:
         """Point to these; ones of another layout or type are copied first.
 
         `lasting`: later calls with this very sequence mean the same memory, so that only the copies are made again.
+        `readable`: it is known that they are float32 and contiguous.
         """
+        if readable:
+            self._alive, self._sources, self._lasting = tensors, [], None
+            self._write(self._memory, 0, *map(_address, tensors))
+            return
         if self._lasting is tensors:
             if self._copies:
                 _copy_again(self._copies, self._sources)
@@ -67,20 +72,6 @@ class Addresses:
             addresses = [tensor.data_ptr() for tensor in self._alive]
         self._lasting = tensors if lasting else None
         self._write(self._memory, 0, *addresses)
-
-    def set_dense(self, tensors: Sequence[Tensor]) -> None:
-        """Point to these, of which is known that they are float32; ones of another layout are copied first."""
-        addresses = [tensor.data_ptr() if tensor.is_contiguous() else 0 for tensor in tensors]
-        if 0 in addresses:
-            self.set(tensors)
-        else:
-            self._alive, self._sources, self._lasting = tensors, [], None
-            self._write(self._memory, 0, *addresses)
-
-    def set_readable(self, tensors: Sequence[Tensor]) -> None:
-        """Point to these, of which is known that they are float32 and contiguous."""
-        self._alive, self._sources, self._lasting = tensors, [], None
-        self._write(self._memory, 0, *map(_address, tensors))
 
 
 @torch.no_grad()
@@ -263,18 +254,12 @@ class NativeCollector:
     def _point(self, captured: Captured) -> None:
         lasting = captured.lasting
         self._gradients.set(captured.gradients, lasting)
-        if captured.readable:
-            self._deltas.set_dense(captured.deltas)
-            self._outputs.set_readable(captured.outputs)
-            if captured.inputs is not captured.outputs:
-                self._inputs.set_readable(captured.inputs)
-            return
         if self._counts_of_deltas is not None:
             self._deltas.set(captured.deltas, lasting)
         if "activations" in self._wanted:
-            self._outputs.set(captured.outputs, lasting)
+            self._outputs.set(captured.outputs, lasting, captured.readable)
             if captured.inputs is not captured.outputs:
-                self._inputs.set(captured.inputs, lasting)
+                self._inputs.set(captured.inputs, lasting, captured.readable)
 
     def _set_used(self, used: tuple[int, int]) -> None:
         if self._counts_of_gradients is not None:

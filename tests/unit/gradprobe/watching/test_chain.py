@@ -98,6 +98,14 @@ def test_the_numbers_are_those_of_the_graph(activation: Callable[[], nn.Module],
     assert str(one.diagnosis()) == str(graph.diagnosis())
 
 
+def test_what_is_not_wanted_is_not_measured() -> None:
+    model = chain()
+    with counted() as runs, watched(model, tensors=("weight_gradients",)) as (watching, optimizer):
+        train(model, optimizer, batches())
+    assert runs[0] == STEPS - 1
+    assert set(watching._statistics()) == {"weight_gradients", "metrics"}
+
+
 def test_images_are_flattened_by_it() -> None:
     plain, seen = (nn.Sequential(nn.Flatten(), *chain()) for _ in range(2))
     data = batches(shape=(3, 4))

@@ -1,7 +1,6 @@
 """The stack for GPUs, here on the CPU: a member is a run by itself, and one of the CPU's stack, to float tolerance."""
 
 import gc
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,22 +13,13 @@ from gradprobe.statistics import names
 from tests.numerics.replay import record
 from tests.unit.worker.capturable import Capturable
 from tests.unit.worker.stack.company import DATA, DATASET, ON_CPU, in_parts, lanes_of, together
-from tests.unit.worker.stack.test_stack import SHAPES, STACKED, alone, assert_close, members
+from tests.unit.worker.stack.test_stack import SHAPES, STACKED, UNCLIPPED, assert_close, assert_gradients, members
 from tests.unit.worker.test_checkpoint import ITERATIONS, assert_same, spec_of
 from worker.checkpoint import Checkpoint, CheckpointUnusable
 from worker.loop import Pace
 from worker.stack.device.data import on_device
 from worker.stack.device.stack import DeviceStack
 from worker.stack.lane import fresh, resumed
-from worker.stack.layout import Layout
-
-
-def in_turn(names_of: Iterable[str], first: int = 0) -> list[Any]:
-    """Every third from this one on, and with `make thorough` the others: so that each is run by one test at least."""
-    return [
-        name if place % 3 == first else pytest.param(name, marks=pytest.mark.thorough)
-        for place, name in enumerate(names_of)
-    ]
 
 
 def changed(spec: Spec, **parts: dict[str, Any]) -> Spec:
@@ -39,24 +29,15 @@ def changed(spec: Spec, **parts: dict[str, Any]) -> Spec:
     return Spec.model_validate(document)
 
 
-# What clipping leaves of them is compared by its statistics.
-@pytest.mark.parametrize("name", in_turn([name for name in SHAPES if "gradient_clipping" not in SHAPES[name]]))
+@pytest.mark.parametrize("name", UNCLIPPED)
 def test_first_gradients_are_those_of_a_run_by_itself(name: str) -> None:
     specs = members(name)
     stack = DeviceStack(lanes_of(specs), ON_CPU, 64)
     stack.step()
-    for row, spec in zip(stack.gradients, specs.values(), strict=True):
-        layout = Layout(spec.network)
-        expected = alone(spec, layout)
-        for part in layout.parts:
-            ours, theirs = row[part.start : part.end], expected[part.start : part.end]
-            # Of a bias, scale or slope the gradient is a sum that may cancel, up to nothing but rounding.
-            size = theirs if part.name.startswith("weight") else expected
-            tolerance = 1e-6 if spec.network.normalization == "none" else 2e-6
-            assert float((ours - theirs).norm()) <= tolerance * float(size.norm()), part.name
+    assert_gradients(stack.gradients, specs)
 
 
-@pytest.mark.parametrize("name", in_turn(SHAPES, 1))
+@pytest.mark.parametrize("name", SHAPES)
 def test_its_series_is_that_of_a_run_by_itself_and_of_the_other_stack(name: str) -> None:
     specs = members(name)
     found, other = together(specs, data=ON_CPU), together(specs)
@@ -78,7 +59,7 @@ def test_each_member_has_its_own_clipping_and_decay() -> None:
         assert ("clipped_weight_gradients" in measured) == (identifier in ("0", "1"))
 
 
-@pytest.mark.parametrize("name", in_turn(STACKED))
+@pytest.mark.parametrize("name", STACKED)
 def test_stopped_and_gone_on_with_it_is_what_it_would_have_been(name: str) -> None:
     specs = members(name)
     whole, parts = together(specs, data=ON_CPU), in_parts(specs, [3, 14], data=ON_CPU)
@@ -170,7 +151,7 @@ def test_what_runs_on_a_gpu_alone_has_a_shape_of_its_own() -> None:
     assert by_device["cuda"] != by_device["cpu"] == by_device["auto"]
 
 
-@pytest.mark.parametrize("name", in_turn(SHAPES, 2))
+@pytest.mark.parametrize("name", SHAPES)
 def test_nothing_is_waited_for_between_drains(name: str) -> None:
     """What would make a capture fail on a GPU: the host asks for a number that it does not have."""
     stack = DeviceStack(lanes_of(members(name)), ON_CPU, 64)

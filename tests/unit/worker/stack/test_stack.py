@@ -43,6 +43,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "residual": {"network": {"depth": 5, "width": 8, "activation": "relu", "residual": True}},
     "standard": {"dataset": {"name": "mnist", "normalization": "standard"}},
 }
+#: What clipping leaves of first gradients is compared by its statistics.
+UNCLIPPED = [name for name in SHAPES if "gradient_clipping" not in SHAPES[name]]
 #: Relative to the largest value of a statistic and layer: how far rounding carries a run of `ITERATIONS` steps.
 TOLERANCE = 2e-4
 
@@ -63,13 +65,17 @@ def test_what_is_compared_here_can_be_stacked() -> None:
     assert {stack_key(spec) for spec in members("adam").values()} == {stack_key(spec_of(SHAPES["adam"]))}
 
 
-# What clipping leaves of them is compared by its statistics.
-@pytest.mark.parametrize("name", [name for name in SHAPES if "gradient_clipping" not in SHAPES[name]])
+@pytest.mark.parametrize("name", UNCLIPPED)
 def test_first_gradients_are_those_of_a_run_by_itself(name: str) -> None:
     specs = members(name)
     stack = Stack(lanes_of(specs), DATA, 64)
     stack.step()
-    for row, spec in zip(stack.gradients, specs.values(), strict=True):
+    assert_gradients(stack.gradients, specs)
+
+
+def assert_gradients(gradients: torch.Tensor, specs: dict[str, Spec]) -> None:
+    """[M, P], of the first step: each member's are those of a run by itself."""
+    for row, spec in zip(gradients, specs.values(), strict=True):
         layout = Layout(spec.network)
         expected = alone(spec, layout)
         for part in layout.parts:
